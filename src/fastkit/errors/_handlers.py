@@ -1,0 +1,163 @@
+"""Which problem answers an exception."""
+
+import inspect
+import logging
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+
+from fastkit.errors._json import clean, plain
+from fastkit.errors._problem import MEMBERS, Problem, ProblemError, ProblemMap
+from fastkit.errors._validation import validation_problem
+
+__all__ = ("ProblemHook", "Problems", "unhandled_problem")
+
+ProblemHook = Callable[[HTTPConnection, Exception, Problem], Awaitable[None] | None]
+"""Called with the request (or WebSocket), the exception and the problem that is about to be
+sent."""
+
+_Factory = Callable[[Any], Problem | None]
+
+_logger = logging.getLogger("fastkit.errors")
+
+
+class Problems:
+    """The exceptions that an app answers, and the answers.
+
+    Starlette finds a handler by the exception's class, twice for one exception: around the route,
+    and around the router. A handler that raises in the first place is therefore heard again in the
+    second.
+    """
+
+    def __init__(
+        self,
+        app: FastAPI,
+        maps: tuple[ProblemMap, ...],
+        *,
+        include_input: bool,
+        on_problem: ProblemHook | None,
+    ) -> None:
+        def invalid(exc: RequestValidationError | WebSocketRequestValidationError) -> Problem:
+            return validation_problem(exc.errors(), include_input=include_input)
+
+        self.app: FastAPI = app
+        self.on_problem: ProblemHook | None = on_problem
+        self.factories: dict[type[Exception], _Factory] = {
+            HTTPException: _http_problem,
+            RequestValidationError: invalid,
+            WebSocketRequestValidationError: invalid,
+        }
+        for entries in maps:
+            for kind, answer in entries.items():
+                self.factories[_checked_kind(kind)] = _checked_factory(kind, answer)
+
+    def problem_for(self, exc: Exception) -> Problem | None:
+        """The problem that answers `exc`; None when nothing does."""
+        for kind in type(exc).__mro__:
+            factory = self.factories.get(kind)
+            if factory is not None:
+                return factory(exc)
+        return None
+
+    async def handle(self, connection: HTTPConnection, exc: Exception) -> Response:
+        """The handler of every exception in `factories`."""
+        problem = self.problem_for(exc) if connection.scope["type"] == "http" else None
+        if problem is None:
+            # The middleware is next: it knows how far a WebSocket has come, and what to do with an
+            # unhandled exception.
+            raise exc
+        return await self.response(connection, exc, problem)
+
+    async def handle_group(self, connection: HTTPConnection, exc: Exception) -> Response:
+        """The handler of exception groups: one that holds a single exception counts as that one."""
+        leaf = _single_leaf(exc)
+        if any(kind in self.app.exception_handlers for kind in type(leaf).__mro__):
+            raise leaf
+        raise exc
+
+    async def response(
+        self, connection: HTTPConnection, exc: Exception, problem: Problem
+    ) -> Response:
+        """`problem` as a response, shown to the hook first."""
+        if self.on_problem is not None:
+            try:
+                seen = self.on_problem(connection, exc, problem)
+                if inspect.isawaitable(seen):
+                    await seen
+            except Exception:
+                _logger.exception(
+                    "on_problem=%r raised; the problem is sent all the same", self.on_problem
+                )
+        return problem.to_response()
+
+
+def _single_leaf(exc: Exception) -> Exception:
+    if isinstance(exc, ExceptionGroup):
+        group = cast("ExceptionGroup[Exception]", exc)
+        if len(group.exceptions) == 1:
+            return _single_leaf(group.exceptions[0])
+    return exc
+
+
+def _http_problem(exc: HTTPException) -> Problem:
+    if isinstance(exc, ProblemError):
+        return exc.problem
+    # FastAPI lets `detail` be anything, whatever Starlette's annotation says.
+    detail = cast("object", exc.detail)
+    if isinstance(detail, str):
+        return Problem(exc.status_code, detail=clean(detail), headers=exc.headers)
+    detail = plain(detail)
+    if isinstance(detail, dict):
+        return _problem_from_members(exc, cast("dict[str, Any]", detail))
+    if isinstance(detail, list):
+        return Problem(exc.status_code, extensions={"errors": detail}, headers=exc.headers)
+    return Problem(exc.status_code, detail=str(detail), headers=exc.headers)
+
+
+def _problem_from_members(exc: HTTPException, members: dict[str, Any]) -> Problem:
+    """A dict as `detail` is the body's members: those of RFC 9457 where they are strings, the
+    others as they are."""
+    known = {
+        name: members[name]
+        for name in ("type", "title", "detail", "instance")
+        if isinstance(members.get(name), str)
+    }
+    extensions = {name: value for name, value in members.items() if name not in MEMBERS}
+    return Problem(exc.status_code, **known, extensions=extensions, headers=exc.headers)
+
+
+def _checked_kind(kind: object) -> type[Exception]:
+    if kind is Exception:
+        raise TypeError(
+            "Exception cannot be mapped to a problem: what nothing else handles is a 500 already. "
+            "Use on_problem= to do something with it."
+        )
+    if not (isinstance(kind, type) and issubclass(kind, Exception)):
+        raise TypeError(
+            f"{kind!r} is no exception class: a map's keys are subclasses of Exception."
+        )
+    return kind
+
+
+def _checked_factory(kind: type[Exception], answer: int | _Factory) -> _Factory:
+    if not isinstance(answer, int):
+        return answer
+    if not 400 <= answer <= 599:
+        raise ValueError(
+            f"{kind.__qualname__} is mapped to {answer!r}, which is no error status: use one from 400 to 599."
+        )
+    problem = Problem(answer)
+    return lambda _: problem
+
+
+def unhandled_problem(connection: HTTPConnection, exc: Exception) -> Problem:
+    """The 500 for `exc`, which says nothing of it, and a line in the log that has the same id."""
+    request_id = str(getattr(connection.state, "request_id", None) or uuid.uuid4().hex)
+    _logger.error("unhandled %s [request_id=%s]", type(exc).__qualname__, request_id)
+    return Problem(500, extensions={"request_id": request_id})

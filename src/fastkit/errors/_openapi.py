@@ -1,0 +1,147 @@
+"""Problems in OpenAPI: what is documented is what is sent."""
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from fastkit.errors._problem import MEDIA_TYPE, ProblemError, phrase
+
+__all__ = ("document_problems", "problem_responses")
+
+_METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace", "query"})
+_PROBLEM: dict[str, Any] = {"$ref": "#/components/schemas/Problem"}
+_VALIDATION_PROBLEM: dict[str, Any] = {"$ref": "#/components/schemas/ValidationProblem"}
+
+_SCHEMAS: dict[str, Any] = {
+    "Problem": {
+        "title": "Problem",
+        "description": "An error, as RFC 9457 has it. A kind of problem may have further members.",
+        "type": "object",
+        "required": ["type", "title", "status", "detail"],
+        "properties": {
+            "type": {
+                "type": "string",
+                "format": "uri-reference",
+                "description": "What kind of problem this is.",
+            },
+            "title": {"type": "string", "description": "The kind of problem, for a person."},
+            "status": {"type": "integer", "minimum": 100, "maximum": 599},
+            "detail": {"type": "string", "description": "What went wrong this time, for a person."},
+            "instance": {
+                "type": "string",
+                "format": "uri-reference",
+                "description": "This occurrence of the problem.",
+            },
+            "request_id": {
+                "type": "string",
+                "description": "With status 500: the request's id in the server's log.",
+            },
+        },
+        "additionalProperties": True,
+    },
+    "ValidationProblem": {
+        "title": "ValidationProblem",
+        "description": "What is invalid in the request.",
+        "allOf": [_PROBLEM],
+        "type": "object",
+        "required": ["errors"],
+        "properties": {
+            "status": {"const": 422},
+            "errors": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["type", "loc", "msg"],
+                    "properties": {
+                        "type": {"type": "string", "description": "The kind of error."},
+                        "loc": {
+                            "type": "array",
+                            "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+                            "description": "Where the value is in the request.",
+                        },
+                        "msg": {"type": "string", "description": "Why it is invalid."},
+                    },
+                },
+            },
+        },
+    },
+}
+
+
+def problem_responses(*errors: type[ProblemError]) -> dict[int | str, dict[str, Any]]:
+    """The `responses=` of a path operation that raises `errors`.
+
+        @app.get("/items/{item_id}", responses=problem_responses(NotFoundError))
+
+    The schema `Problem` that they refer to comes with `install_exception_handlers`.
+    """
+    by_status: dict[int, list[type[ProblemError]]] = {}
+    for error in errors:
+        by_status.setdefault(error.status, []).append(error)
+    return {
+        status: {
+            "description": " or ".join(error.title or phrase(status) for error in same),
+            "content": _content(
+                _schema(same[0])
+                if len(same) == 1
+                else {"anyOf": [_schema(error) for error in same]}
+            ),
+        }
+        for status, same in by_status.items()
+    }
+
+
+def _schema(error: type[ProblemError]) -> dict[str, Any]:
+    return {
+        "allOf": [_PROBLEM],
+        "properties": {
+            "type": {"const": error.type},
+            "title": {"const": error.title or phrase(error.status)},
+            "status": {"const": error.status},
+        },
+    }
+
+
+def _content(schema: dict[str, Any]) -> dict[str, Any]:
+    return {MEDIA_TYPE: {"schema": schema}}
+
+
+def document_problems(app: FastAPI) -> None:
+    """Make `app.openapi()` tell of problems, in the way FastAPI documents for extending the
+    schema."""
+    generate = app.openapi
+    documented: dict[str, Any] | None = None
+
+    def openapi() -> dict[str, Any]:
+        nonlocal documented
+        schema = generate()
+        # FastAPI hands out one cached schema until the routes change, and then a new one.
+        if schema is not documented:
+            _document(schema)
+            documented = schema
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI documents it
+
+
+def _document(schema: dict[str, Any]) -> None:
+    for item in (*schema.get("paths", {}).values(), *schema.get("webhooks", {}).values()):
+        for method, operation in item.items():
+            if method in _METHODS:
+                _document_operation(operation)
+    schemas: dict[str, Any] = schema.setdefault("components", {}).setdefault("schemas", {})
+    # FastAPI's own error body is referred to by nothing now.
+    schemas.pop("HTTPValidationError", None)
+    schemas.pop("ValidationError", None)
+    for name, problem in _SCHEMAS.items():
+        schemas.setdefault(name, problem)
+
+
+def _document_operation(operation: dict[str, Any]) -> None:
+    responses: dict[str, Any] = operation.setdefault("responses", {})
+    invalid = responses.get("422")
+    if invalid is not None and "HTTPValidationError" in str(invalid.get("content")):
+        responses["422"] = {"description": phrase(422), "content": _content(_VALIDATION_PROBLEM)}
+    responses.setdefault(
+        "default", {"description": "Any other error", "content": _content(_PROBLEM)}
+    )
