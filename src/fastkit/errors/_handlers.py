@@ -102,6 +102,7 @@ def _single_leaf(exc: Exception) -> Exception:
         group = cast("ExceptionGroup[Exception]", exc)
         if len(group.exceptions) == 1:
             return _single_leaf(group.exceptions[0])
+        return group
     return exc
 
 
@@ -150,7 +151,8 @@ def _checked_factory(kind: type[Exception], answer: int | _Factory) -> _Factory:
         return answer
     if not 400 <= answer <= 599:
         raise ValueError(
-            f"{kind.__qualname__} is mapped to {answer!r}, which is no error status: use one from 400 to 599."
+            f"{kind.__qualname__} is mapped to {answer!r}, which is no error status: "
+            "use one from 400 to 599."
         )
     problem = Problem(answer)
     return lambda _: problem

@@ -25,8 +25,8 @@ def refuse_rival_handler(app: FastAPI) -> None:
         if key in app.exception_handlers:
             raise RuntimeError(
                 f"{app!r} has a handler for {key!r}, {app.exception_handlers[key]!r}, beside "
-                "fastkit's, which answers unhandled exceptions: remove it, and use on_problem= to do "
-                "something with them."
+                "fastkit's, which answers unhandled exceptions: remove it, and use on_problem= to "
+                "do something with them."
             )
 
 
