@@ -59,14 +59,15 @@ class Problems:
 
     def problem_for(self, exc: Exception) -> Problem | None:
         """The problem that answers `exc`; None when nothing does."""
-        for kind in type(exc).__mro__:
+        leaf = _single_leaf(exc)
+        for kind in type(leaf).__mro__:
             factory = self.factories.get(kind)
             if factory is not None:
-                return factory(exc)
+                return factory(leaf)
         return None
 
     async def handle(self, connection: HTTPConnection, exc: Exception) -> Response:
-        """The handler of every exception in `factories`."""
+        """The handler of what the framework raises."""
         problem = self.problem_for(exc) if connection.scope["type"] == "http" else None
         if problem is None:
             # The middleware is next: it knows how far a WebSocket has come, and what to do with an
@@ -75,7 +76,9 @@ class Problems:
         return await self.response(connection, exc, problem)
 
     async def handle_group(self, connection: HTTPConnection, exc: Exception) -> Response:
-        """The handler of exception groups: one that holds a single exception counts as that one."""
+        """The handler of exception groups: one that holds a single exception counts as that one,
+        for the app's own handlers, too.
+        """
         leaf = _single_leaf(exc)
         if any(kind in self.app.exception_handlers for kind in type(leaf).__mro__):
             raise leaf

@@ -17,6 +17,16 @@ from fastkit.errors._problem import ProblemMap
 
 __all__ = ("install_exception_handlers",)
 
+# What FastAPI and Starlette would answer themselves. The exceptions in maps need no handler: they
+# come to the middleware, and Starlette would replace one that has a handler with a RuntimeError
+# where the response has started.
+_HANDLED: tuple[type[Exception], ...] = (
+    HTTPException,
+    RequestValidationError,
+    WebSocketException,
+    WebSocketRequestValidationError,
+)
+
 _FASTAPI_HANDLERS: dict[object, object] = {
     HTTPException: http_exception_handler,
     RequestValidationError: request_validation_exception_handler,
@@ -57,17 +67,16 @@ def install_exception_handlers(
             "call install_exception_handlers() right after making the app."
         )
     problems = Problems(app, maps, include_input=include_input, on_problem=on_problem)
-    handlers = dict.fromkeys((*problems.factories, WebSocketException), problems.handle)
-    handlers[ExceptionGroup] = problems.handle_group
-    for kind in handlers:
+    for kind in (*_HANDLED, *problems.factories, ExceptionGroup):
         existing = app.exception_handlers.get(kind)
         if existing is not None and existing is not _FASTAPI_HANDLERS.get(kind):
             raise RuntimeError(
                 f"{app!r} has a handler for {kind.__qualname__} already, {existing!r}: remove it, "
                 "or add it after install_exception_handlers() to use it in place of fastkit's."
             )
-    for kind, handler in handlers.items():
-        app.add_exception_handler(kind, handler)
+    for kind in _HANDLED:
+        app.add_exception_handler(kind, problems.handle)
+    app.add_exception_handler(ExceptionGroup, problems.handle_group)
     # Appended, so that it is the innermost: what it sends passes through every middleware of the
     # app, added before or after, and the exceptions of none of them reach it.
     app.user_middleware.append(Middleware(ErrorMiddleware, problems=problems))
