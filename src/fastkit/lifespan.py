@@ -1,0 +1,37 @@
+"""Several lifespans in one app."""
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any
+
+__all__ = ("combine",)
+
+_Lifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+
+
+def combine(*lifespans: _Lifespan) -> Callable[[Any], AbstractAsyncContextManager[dict[str, Any]]]:
+    """One lifespan out of several: started in order, ended in reverse.
+
+        app = FastAPI(lifespan=combine(db.lifespan, own))
+
+    When one fails to start, those before it are ended; when one fails to end, the others are ended
+    all the same. What they yield is merged into one state for `request.state`.
+
+    Raises:
+        ValueError: Two of them yield the same key (when the app starts).
+    """
+
+    @asynccontextmanager
+    async def combined(app: Any) -> AsyncGenerator[dict[str, Any]]:
+        state: dict[str, Any] = {}
+        async with AsyncExitStack() as stack:
+            for lifespan in lifespans:
+                for key, value in (await stack.enter_async_context(lifespan(app)) or {}).items():
+                    if key in state:
+                        raise ValueError(
+                            f"Two lifespans yield {key!r}, the second is {lifespan!r}: rename one."
+                        )
+                    state[key] = value
+            yield state
+
+    return combined
