@@ -88,15 +88,19 @@ class _Sessions(ABC):
         FastAPI's `dependency_overrides` do not know `db.session`, which is no function.
         """
         overrides = app.dependency_overrides
-        before = dict(overrides)
-        stand_in, self._stand_in = self._stand_in, database
-        overrides[self._for_request] = database._for_request
-        overrides[self._for_reading] = database._for_reading
+        swapped = {
+            self._for_request: database._for_request,
+            self._for_reading: database._for_reading,
+        }
+        before = {key: overrides[key] for key in swapped if key in overrides}
+        before_stand_in, self._stand_in = self._stand_in, database
+        overrides.update(swapped)
         try:
             yield
         finally:
-            self._stand_in = stand_in
-            overrides.clear()
+            self._stand_in = before_stand_in
+            for key in swapped:
+                del overrides[key]
             overrides.update(before)
 
 
