@@ -1,0 +1,1 @@
+"""Apps that use fastkit, each with its test beside it."""
