@@ -34,7 +34,7 @@ logging.basicConfig(
 
 
 def unknown_artist(exc: UnknownArtistError) -> Problem:
-    return Problem(422, detail="No such artist.", extensions={"artist_id": exc.artist_id})
+    return Problem(409, detail="There is no such artist.", extensions={"artist_id": exc.artist_id})
 
 
 app = FastAPI(title="Catalogue", version=__version__, lifespan=combine(db.lifespan, filled))

@@ -1,4 +1,4 @@
-"""FastAPI building blocks: each block is its own module, and importing this package imports none."""
+"""FastAPI building blocks, each a module of its own: importing this package imports none."""
 
 __all__ = ("__version__",)
 

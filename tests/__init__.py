@@ -1,0 +1,1 @@
+"""The tests, which mirror `src/fastkit`, and the helpers they share."""

@@ -1,0 +1,51 @@
+"""Fixtures for every test."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support import (
+    Postgres,
+    Serve,
+    Server,
+    find_postgres,
+    run_server,
+    temporary_database,
+    unavailable,
+)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Start real servers: `serve("tests.db.app:app", env={"DATABASE_URL": url}).base_url`."""
+    with ExitStack() as servers:
+
+        def start(
+            app: str | Path, /, *, env: Mapping[str, str] | None = None, args: Sequence[str] = ()
+        ) -> Server:
+            return servers.enter_context(run_server(app, env=env, args=args))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Postgres:
+    """The PostgreSQL server of this machine; without one the test is skipped."""
+    found = find_postgres()
+    if isinstance(found, str):
+        unavailable(found)
+    return found
+
+
+@pytest.fixture
+def postgres(postgres_server: Postgres) -> Iterator[Postgres]:
+    """An empty PostgreSQL database that is this test's alone."""
+    with temporary_database(postgres_server) as database:
+        yield database
