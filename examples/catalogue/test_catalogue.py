@@ -177,7 +177,7 @@ def test_an_unknown_artist_is_the_apps_own_problem(
 ) -> None:
     body = {"artist_id": NOBODY, "year": 2026, "technique": "Ink"}
     created = problem(client.post("/works", json=body), 409)
-    assert created["detail"] == "No such artist."
+    assert created["detail"] == "There is no such artist."
     assert created["artist_id"] == NOBODY
     problem(client.patch(f"/works/{work['id']}", json={"artist_id": NOBODY}), 409)
     assert client.get(f"/works/{work['id']}").json() == work
