@@ -73,8 +73,8 @@ def route_template(scope: Scope, /) -> str:
 
 
 def _leaf_template(scope: Scope, context: Any, endpoint: object) -> str | None:
-    # For what is no API route (a WebSocket, a Starlette route) the context only holds the route.
-    for route in (getattr(context, "starlette_route", None) or context, scope.get("route")):
+    # The context first: it has the full path of an API route, and no endpoint for anything else.
+    for route in (context, scope.get("route")):
         if getattr(route, "endpoint", None) is endpoint:
             return _path_format(route)
     return None

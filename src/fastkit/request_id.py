@@ -92,7 +92,9 @@ class RequestIdMiddleware:
 
         async def send_with_id(message: Message) -> None:
             if message["type"] in _STARTS:
-                headers = [pair for pair in message.get("headers", ()) if pair[0].lower() != name]
+                # A new list: the application may send the same one again with its next response.
+                # The names in it are in lower case (ASGI HTTP, response start).
+                headers = [pair for pair in message.get("headers", ()) if pair[0] != name]
                 headers.append(field)
                 message = {**message, "headers": headers}
             await send(message)

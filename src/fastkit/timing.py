@@ -44,12 +44,12 @@ _ENDS = frozenset(
 class RequestRecord:
     """One finished request or WebSocket connection. All times are in seconds.
 
-    `method` is one of the ten methods that are registered for HTTP APIs, `"OTHER"` for anything
-    else, and `"WEBSOCKET"`. `route` is the template of the route which answered, as OpenTelemetry's
-    `http.route` has it: `/v1/items/{id}`, with the prefixes of routers, mounts and the `root_path`.
-    What a mount leaves to another application is `/files/{path}`, and a request that no route
-    took (404, a redirect to or from a trailing slash, a CORS preflight) is `<unmatched>`. Both are
-    bounded, so they can be labels of a metric.
+    `method` is one of CONNECT, DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT, QUERY and TRACE,
+    `"OTHER"` for any other, or `"WEBSOCKET"`. `route` is the template of the route which answered,
+    as OpenTelemetry's `http.route` has it: `/v1/items/{id}`, with the prefixes of routers, mounts
+    and the `root_path`. What a mount leaves to another application is `/files/{path}`, and a
+    request that no route took (404, a redirect to or from a trailing slash, a CORS preflight) is
+    `<unmatched>`. Both are bounded, so they can be labels of a metric.
 
     `status` is the status of the response, None when none was started. A WebSocket has 101 when it
     was accepted, 403 when it was closed before, or the status of its denial response.
@@ -196,12 +196,6 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         kind = message["type"]
-        if kind in _STARTS:
-            seconds = self._start(message["status"])
-            headers = _timed(message.get("headers", ()), seconds, self._server_timing)
-            message = {**message, "headers": headers}
-        elif kind == "websocket.accept":
-            self._start(101)
         last = kind in _ENDS and not message.get("more_body", False)
         if last:
             # Said before it is sent: while a middleware further out is at it, a disconnect which
@@ -211,6 +205,12 @@ class _Exchange:
                 self.failed = message.get("code") == _INTERNAL_ERROR
                 if self.status is None:
                     self._start(403)
+        elif kind in _STARTS:
+            seconds = self._start(message["status"])
+            headers = _timed(message.get("headers", ()), seconds, self._server_timing)
+            message = {**message, "headers": headers}
+        elif kind == "websocket.accept":
+            self._start(101)
         try:
             await self._send(message)
         except OSError:
@@ -226,17 +226,19 @@ class _Exchange:
         return seconds
 
     def _disconnect(self) -> None:
-        self.disconnected = True
         if self.ended is None:
+            self.disconnected = True
             self.ended = perf_counter()
 
     def record(self, scope: Scope, exc: BaseException | None) -> RequestRecord:
         returned = perf_counter()
         ended = returned if self.ended is None else self.ended
-        method = scope["method"] if scope["type"] == "http" else "WEBSOCKET"
-        known = method in _METHODS or scope["type"] == "websocket"
+        if scope["type"] == "websocket":
+            method = "WEBSOCKET"
+        else:
+            method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         return RequestRecord(
-            method=method if known else "OTHER",
+            method=method,
             route=route_template(scope),
             status=self.status,
             outcome=self._outcome(exc),
@@ -261,13 +263,14 @@ class _Exchange:
 def _timed(
     headers: Iterable[tuple[bytes, bytes]], seconds: float, server_timing: bool
 ) -> list[tuple[bytes, bytes]]:
-    # A new list: the application may send the same one again with its next response.
-    kept = [pair for pair in headers if pair[0].lower() != b"x-process-time"]
+    # A new list: the application may send the same one again with its next response. The names in
+    # it are in lower case (ASGI HTTP, response start).
+    kept = [pair for pair in headers if pair[0] != b"x-process-time"]
     kept.append((b"x-process-time", b"%.6f" % seconds))
     if server_timing:
-        metrics = [value for name, value in kept if name.lower() == b"server-timing" and value]
+        metrics = [value for name, value in kept if name == b"server-timing" and value]
         metrics.append(b"app;dur=%.3f" % (seconds * 1000))
-        kept = [pair for pair in kept if pair[0].lower() != b"server-timing"]
+        kept = [pair for pair in kept if pair[0] != b"server-timing"]
         kept.append((b"server-timing", b", ".join(metrics)))
     return kept
 
