@@ -26,6 +26,8 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 # Route templates are found another way on each side of 0.137; both ends of the range have legs of
 # their own.
 FASTAPIS = ("0.136", "0.137")
+# A page's blocks share names, and servers are started once a file: files are not split.
+PARALLEL = ("--numprocesses=auto", "--dist=loadfile")
 # Blocks whose tests cannot run without an extra.
 EXTRA_BLOCKS = ("db",)
 
@@ -78,7 +80,7 @@ def install(
 def tests(session: nox.Session) -> None:
     """All tests at the newest versions."""
     install(session, "test", "drivers", "demo")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session
@@ -86,7 +88,8 @@ def newest(session: nox.Session) -> None:
     """All tests at the newest versions, recorded for `coverage`."""
     install(session, "test", "drivers", "demo", "coverage")
     session.run("uv", "pip", "list")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session
@@ -110,7 +113,7 @@ def lowest(session: nox.Session) -> None:
     pins.write_text(frozen)
     session.install(f"--constraints={pins}", "--group=test", "--group=demo")
     session.install("--no-deps", str(build_wheel(session)))
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *PARALLEL, *session.posargs)
 
 
 def check_floors(session: nox.Session, installed: dict[str, str]) -> None:
@@ -142,7 +145,7 @@ def bare(session: nox.Session) -> None:
     ignored = [f"--ignore=tests/{block}" for block in EXTRA_BLOCKS]
     # No driver is installed either, so no service can be required.
     optional = {"FASTKIT_REQUIRE_SERVICES": "0"}
-    session.run("pytest", "tests", *ignored, *session.posargs, env=optional)
+    session.run("pytest", *PARALLEL, "tests", *ignored, *session.posargs, env=optional)
 
 
 @nox.session

@@ -26,7 +26,11 @@ def combine(*lifespans: _Lifespan) -> Callable[[Any], AbstractAsyncContextManage
         state: dict[str, Any] = {}
         async with AsyncExitStack() as stack:
             for lifespan in lifespans:
-                for key, value in (await stack.enter_async_context(lifespan(app)) or {}).items():
+                context = lifespan(app)
+                yielded = await context.__aenter__()
+                # No exception of another one: it would skip what follows a bare `yield`.
+                stack.push_async_callback(context.__aexit__, None, None, None)
+                for key, value in (yielded or {}).items():
                     if key in state:
                         raise ValueError(
                             f"Two lifespans yield {key!r}, the second is {lifespan!r}: rename one."

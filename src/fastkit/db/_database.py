@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Generator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
@@ -11,9 +11,10 @@ from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from fastapi import FastAPI, params
 from fastapi.routing import APIRoute
-from sqlalchemy import URL, Engine, create_engine, literal, make_url, select
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, literal, make_url, select
+from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
     AsyncEngine,
     AsyncSession,
     async_sessionmaker,
@@ -23,11 +24,13 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import SingletonThreadPool
 from starlette.requests import HTTPConnection
 
+from fastkit.db._problems import came_while_connecting
 from fastkit.db._unit import (
     ReadOnlySession,
     UnitSession,
     end_async,
     end_sync,
+    is_idle,
     refuse_changes,
     uninterrupted,
 )
@@ -100,7 +103,7 @@ class _Sessions(ABC):
         finally:
             self._stand_in = before_stand_in
             for key in swapped:
-                del overrides[key]
+                overrides.pop(key, None)  # a test may have cleared them
             overrides.update(before)
 
 
@@ -146,6 +149,9 @@ class Database(_Sessions, Generic[_AS]):
         if isinstance(bind, AsyncEngine):
             bind = async_sessionmaker(bind, expire_on_commit=False)
         options = _options(bind)
+        connectable: AsyncEngine | AsyncConnection = options["bind"]
+        self._engine = connectable if isinstance(connectable, AsyncEngine) else connectable.engine
+        _begin_before_savepoints(self._engine.sync_engine)
         base = options.pop("sync_session_class", None) or bind.class_.sync_session_class
         kind = cast("type[_AS]", bind.class_)
         self._maker = async_sessionmaker(
@@ -158,8 +164,7 @@ class Database(_Sessions, Generic[_AS]):
     @property
     def engine(self) -> AsyncEngine:
         """The engine under the sessions."""
-        bind = self._maker.kw["bind"]
-        return bind if isinstance(bind, AsyncEngine) else cast("AsyncEngine", bind.engine)
+        return (self._stand_in or self)._engine
 
     def begin(self) -> AbstractAsyncContextManager[_AS]:
         """A unit of work outside a request's: in streams, jobs, and for each WebSocket message.
@@ -176,18 +181,25 @@ class Database(_Sessions, Generic[_AS]):
         database = self._stand_in or self
         session = database._read_maker() if read_only else database._maker()
         try:
-            yield session
-            refuse_changes(session.sync_session)
-        except BaseException:
-            await end_async(session, commit=False)
-            raise
-        await end_async(session, commit=not read_only)
+            try:
+                yield session
+                refuse_changes(session.sync_session)
+            except BaseException:
+                await end_async(session, commit=False)
+                raise
+            await end_async(session, commit=not read_only)
+        except Exception as exc:
+            if isinstance(exc, SQLAlchemyError) or not came_while_connecting(exc):
+                raise
+            # asyncpg's own errors and the operating system's, which SQLAlchemy lets out.
+            error = OperationalError(None, None, exc)
+            raise error.with_traceback(exc.__traceback__) from exc
 
     async def ping(self) -> None:
         """Ask the database for an answer.
 
         Raises:
-            SQLAlchemyError, OSError: It gives none.
+            SQLAlchemyError: It gives none.
         """
         async with self._unit(read_only=True) as session:
             await session.execute(select(literal(1)))
@@ -198,7 +210,7 @@ class Database(_Sessions, Generic[_AS]):
         try:
             yield
         finally:
-            await uninterrupted(self.engine.dispose())
+            await uninterrupted(self._engine.dispose())
 
 
 class SyncDatabase(_Sessions, Generic[_S]):
@@ -229,7 +241,9 @@ class SyncDatabase(_Sessions, Generic[_S]):
         if isinstance(bind, Engine):
             bind = sessionmaker(bind, expire_on_commit=False)
         options = _options(bind)
-        _refuse_engine_without_threads(options["bind"].engine)
+        self._engine: Engine = options["bind"].engine
+        _refuse_engine_without_threads(self._engine)
+        _begin_before_savepoints(self._engine)
         kind: type[_S] = _derived(UnitSession, bind.class_)
         self._maker = sessionmaker(class_=kind, **options)
         kind = _derived(ReadOnlySession, bind.class_)
@@ -238,7 +252,7 @@ class SyncDatabase(_Sessions, Generic[_S]):
     @property
     def engine(self) -> Engine:
         """The engine under the sessions."""
-        return cast("Engine", self._maker.kw["bind"].engine)
+        return (self._stand_in or self)._engine
 
     @contextmanager
     def begin(self) -> Generator[_S]:
@@ -284,12 +298,12 @@ class SyncDatabase(_Sessions, Generic[_S]):
         try:
             yield
         finally:
-            await uninterrupted(run_sync(self.engine.dispose))
+            await uninterrupted(run_sync(self._engine.dispose))
 
 
 async def _end_in_thread(session: Session, *, commit: bool) -> None:
-    if not session.in_transaction():
-        end_sync(session, commit=commit)  # does no I/O
+    if is_idle(session):
+        end_sync(session, commit=commit)
         return
     # A limiter of its own: in the common one, path operations that wait for a connection would
     # keep out the very commits that give connections back. The pool's size is limit enough.
@@ -299,14 +313,13 @@ async def _end_in_thread(session: Session, *, commit: bool) -> None:
 
 
 def _parsed(url: str | URL) -> URL:
-    try:
+    with suppress(ArgumentError, ValueError):
         return make_url(url)
-    except ArgumentError:
-        # The value is not shown, and neither is SQLAlchemy's message: there is a password in it.
-        raise ValueError(
-            "The string given to Database is not a database URL: "
-            "write it as dialect+driver://user:password@host/database."
-        ) from None
+    # Neither the value nor SQLAlchemy's error is shown: there is a password in it.
+    raise ValueError(
+        "The string given to Database is not a database URL: "
+        "write it as dialect+driver://user:password@host:port/database."
+    )
 
 
 def _options(maker: "async_sessionmaker[Any] | sessionmaker[Any]") -> dict[str, Any]:
@@ -326,6 +339,18 @@ def _reading(options: dict[str, Any]) -> dict[str, Any]:
 def _derived(unit: type[UnitSession], base: type[Session]) -> type[Any]:
     """`unit` with the ways of the app's own session class."""
     return unit if base is Session else type(base.__name__, (unit, base), {})
+
+
+def _begin_before_savepoints(engine: Engine) -> None:
+    """Python's sqlite3 begins no transaction for a savepoint: releasing the first would commit."""
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "savepoint", _begin_on_sqlite)
+
+
+def _begin_on_sqlite(connection: Connection, _: str) -> None:
+    driver: Any = connection.connection.driver_connection
+    if not driver.in_transaction:
+        connection.exec_driver_sql("BEGIN")
 
 
 def _refuse_engine_without_threads(engine: Engine) -> None:

@@ -6,7 +6,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, TimeoutError
 
 from fastkit.errors import Problem, ProblemMap
 
-__all__ = ("DATABASE_PROBLEMS",)
+__all__ = ("DATABASE_PROBLEMS", "came_while_connecting")
 
 _RETRY = {"Retry-After": "1"}
 
@@ -26,7 +26,7 @@ def _driver_problem(exc: DBAPIError) -> Problem | None:
     if (
         exc.connection_invalidated
         or state.startswith(_UNAVAILABLE_STATES)
-        or _came_while_connecting(exc)
+        or came_while_connecting(exc)
     ):
         return _UNAVAILABLE
     sqlite_code: int = getattr(exc.orig, "sqlite_errorcode", 0)
@@ -35,12 +35,7 @@ def _driver_problem(exc: DBAPIError) -> Problem | None:
     return None
 
 
-def _system_problem(exc: OSError) -> Problem | None:
-    """asyncpg lets the operating system's errors out when it cannot connect."""
-    return _UNAVAILABLE if _came_while_connecting(exc) else None
-
-
-def _came_while_connecting(exc: BaseException) -> bool:
+def came_while_connecting(exc: BaseException) -> bool:
     """Whether the connection pool was at work, which no type or attribute of the error tells."""
     frame: TracebackType | None = exc.__traceback__
     while frame is not None:
@@ -54,7 +49,6 @@ DATABASE_PROBLEMS: ProblemMap = {
     IntegrityError: lambda _: _CONFLICT,
     DBAPIError: _driver_problem,
     TimeoutError: lambda _: _BUSY,
-    OSError: _system_problem,
 }
 """For `install_exception_handlers`: what the database's errors are to a client.
 

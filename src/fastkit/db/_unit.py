@@ -3,14 +3,15 @@
 import asyncio
 import inspect
 import logging
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from anyio import CancelScope
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.exc import IllegalStateChangeError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction, UOWTransaction
 
@@ -29,6 +30,8 @@ __all__ = (
 
 _logger = logging.getLogger("fastkit.db")
 
+_PAUSE = 0.01  # seconds
+
 
 class SessionEndedError(InvalidRequestError):
     """A session was used after its unit of work had ended."""
@@ -44,8 +47,8 @@ class _Callback:
 
     function: Callable[[], object]
     wanted: bool
-    savepoint: SessionTransaction | None
-    committed: bool | None = None
+    transaction: SessionTransaction | None
+    committed: bool = False
 
 
 class UnitSession(Session):
@@ -56,6 +59,11 @@ class UnitSession(Session):
 
     def get_bind(self, *args: Any, **kwargs: Any) -> Engine | Connection:
         """The engine or connection for a statement; asked for before every one."""
+        self.refuse_if_ended()
+        return super().get_bind(*args, **kwargs)
+
+    def refuse_if_ended(self) -> None:
+        """Raise `SessionEndedError` if the unit of work is over."""
         if self.ended:
             raise SessionEndedError(
                 f"{self!r} ended with its unit of work: the request's transaction is committed "
@@ -63,7 +71,12 @@ class UnitSession(Session):
                 "come too late for it. Open a session of their own there: "
                 "async with db.begin() as session (with SyncDatabase, without async)."
             )
-        return super().get_bind(*args, **kwargs)
+
+
+@event.listens_for(UnitSession, "before_attach")
+@event.listens_for(UnitSession, "before_commit")
+def _refuse_if_ended(session: UnitSession, *_: object) -> None:
+    session.refuse_if_ended()
 
 
 class ReadOnlySession(UnitSession):
@@ -95,34 +108,33 @@ def _refuse_statement(state: ORMExecuteState) -> None:
         )
 
 
-# A savepoint has a fate of its own, which becomes that of what surrounds it when it is released.
+@event.listens_for(ReadOnlySession, "before_commit")
+def _refuse_commit(session: Session) -> None:
+    if not session.in_nested_transaction():
+        raise ReadOnlyError(
+            "read_session does not write, and has nothing to commit: "
+            "use rollback() to give its connection back early, or session to write."
+        )
 
 
 @event.listens_for(UnitSession, "after_commit")
-def _mark_committed(session: UnitSession) -> None:
+def _pass_on_fate(session: UnitSession) -> None:
     if not session.callbacks:
         return
-    ending = session.get_nested_transaction()
+    ending = session.get_nested_transaction() or session.get_transaction()
+    # What a savepoint did has, once that is released, the fate of what surrounds it.
+    outer = _enclosing(cast("SessionTransaction", ending))
     for callback in session.callbacks:
-        if callback.committed is None:
-            if ending is None:
-                callback.committed = True
-            elif callback.savepoint is ending:
-                callback.savepoint = _enclosing_savepoint(ending)
+        if callback.transaction is ending:
+            callback.transaction = outer
+            callback.committed = outer is None
 
 
-@event.listens_for(UnitSession, "after_soft_rollback")
-def _mark_rolled_back(session: UnitSession, ended: SessionTransaction) -> None:
-    for callback in session.callbacks:
-        if callback.committed is None and (ended.parent is None or callback.savepoint is ended):
-            callback.committed = False
-
-
-def _enclosing_savepoint(savepoint: SessionTransaction) -> SessionTransaction | None:
-    parent = savepoint.parent
-    while parent is not None and not parent.nested:
-        parent = parent.parent
-    return parent
+def _enclosing(transaction: SessionTransaction) -> SessionTransaction | None:
+    outer = transaction.parent
+    while outer is not None and outer.parent is not None and not outer.nested:
+        outer = outer.parent  # that was a flush
+    return outer
 
 
 def after_commit(session: AsyncSession | Session, function: Callable[[], object]) -> None:
@@ -168,69 +180,86 @@ def _register(
         )
     if not unit.in_transaction():
         unit.begin()
-    callback = _Callback(function, wanted, unit.get_nested_transaction())
+    transaction = unit.get_nested_transaction() or unit.get_transaction()
+    callback = _Callback(function, wanted, transaction)
     unit.callbacks = (*unit.callbacks, callback)
 
 
 def _due(unit: UnitSession) -> list[Callable[[], object]]:
-    """The functions to call now that the unit has ended; a fate nobody saw is a rollback."""
+    """The functions to call now that the unit has ended; what was not committed is rolled back."""
     return [
-        callback.function
-        for callback in unit.callbacks
-        if callback.wanted is bool(callback.committed)
+        callback.function for callback in unit.callbacks if callback.wanted is callback.committed
     ]
+
+
+def is_idle(session: Session) -> bool:
+    """Whether the session can be ended at once: it has no connection, and nothing waits for it."""
+    return not (session.in_transaction() or _unit(session).callbacks)
+
+
+def _unit(session: Session) -> UnitSession:
+    assert isinstance(session, UnitSession)  # noqa: S101 -- a database makes no other
+    return session
 
 
 async def end_async(session: AsyncSession, *, commit: bool) -> None:
     """Commit or roll `session` back, give its connection back, and call what waited for that."""
-    unit = session.sync_session
-    assert isinstance(unit, UnitSession)  # noqa: S101 -- Database makes no other
-    if unit.in_transaction() or unit.callbacks:
+    unit = _unit(session.sync_session)
+    if is_idle(unit):
+        unit.close()
+    else:
         await uninterrupted(_end_async(session, unit, commit=commit))
     unit.ended = True
 
 
 async def _end_async(session: AsyncSession, unit: UnitSession, *, commit: bool) -> None:
     try:
-        if commit:
+        if commit and unit.in_transaction():
             await session.commit()
     finally:
         unit.ended = True
-        # Also after a failed commit: SQLite keeps that transaction open in the connection.
-        try:
-            await session.rollback()
-        except Exception:
-            _logger.warning("rollback failed: its connection is discarded", exc_info=True)
-            await session.invalidate()
-        await session.close()
+        while not await session.run_sync(_release):
+            await asyncio.sleep(_PAUSE)
         for function in _due(unit):
             try:
                 result = function()
                 if inspect.isawaitable(result):
                     await result
-            except Exception:
+            except (Exception, asyncio.CancelledError):
                 _log_failed(function)
 
 
 def end_sync(session: Session, *, commit: bool) -> None:
     """Commit or roll `session` back, give its connection back, and call what waited for that."""
-    assert isinstance(session, UnitSession)  # noqa: S101 -- SyncDatabase makes no other
+    unit = _unit(session)
     try:
-        if commit:
-            session.commit()
+        if commit and unit.in_transaction():
+            unit.commit()
     finally:
-        session.ended = True
-        try:
-            session.rollback()
-        except Exception:
-            _logger.warning("rollback failed: its connection is discarded", exc_info=True)
-            session.invalidate()
-        session.close()
-        for function in _due(session):
+        unit.ended = True
+        while not _release(unit):
+            time.sleep(_PAUSE)
+        for function in _due(unit):
             try:
                 function()
             except Exception:
                 _log_failed(function)
+
+
+def _release(session: Session) -> bool:
+    """Roll back what is not committed and give the connection back; False: not yet possible."""
+    try:
+        try:
+            # Also after a failed commit: SQLite keeps that transaction open in the connection.
+            session.rollback()
+        except Exception as exc:
+            session.invalidate()
+            _logger.warning("rollback failed: its connection is discarded", exc_info=exc)
+        session.close()
+    except IllegalStateChangeError:
+        # A task or thread that the path operation has left behind is at work in the session.
+        return False
+    return True
 
 
 def _log_failed(function: Callable[[], object]) -> None:

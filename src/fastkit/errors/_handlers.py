@@ -4,6 +4,8 @@ import inspect
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
+from itertools import takewhile
+from traceback import walk_tb
 from typing import Any, cast
 
 from fastapi import FastAPI
@@ -12,11 +14,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from fastkit.errors._json import clean, plain
+from fastkit.errors._json import plain
 from fastkit.errors._problem import MEMBERS, Problem, ProblemError, ProblemMap
 from fastkit.errors._validation import validation_problem
 
-__all__ = ("ProblemHook", "Problems", "unhandled_problem")
+__all__ = ("ProblemHook", "Problems", "single_leaf")
 
 ProblemHook = Callable[[HTTPConnection, Exception, Problem], Awaitable[None] | None]
 """Called with the request (or WebSocket), the exception and the problem that is about to be
@@ -57,54 +59,71 @@ class Problems:
             for kind, answer in entries.items():
                 self.factories[_checked_kind(kind)] = _checked_factory(kind, answer)
 
-    def problem_for(self, exc: Exception) -> Problem | None:
-        """The problem that answers `exc`; None when nothing does."""
-        leaf = _single_leaf(exc)
+    def answer(
+        self, connection: HTTPConnection, exc: Exception
+    ) -> tuple[Problem, Exception | None]:
+        """The problem that answers `exc`, and what is to be raised after: None where `exc` is
+        declared."""
+        try:
+            problem = self._problem_for(exc)
+        except Exception as failure:
+            problem, exc = None, failure
+        if problem is not None:
+            return problem, None
+        return _unhandled_problem(connection, exc), exc
+
+    def _problem_for(self, exc: Exception) -> Problem | None:
+        leaf = single_leaf(exc)
         for kind in type(leaf).__mro__:
             factory = self.factories.get(kind)
             if factory is not None:
-                return factory(leaf)
-        return None
+                problem = cast("object", factory(leaf))
+                if isinstance(problem, Problem | None):
+                    return problem
+                raise TypeError(
+                    f"{factory!r} answers {kind.__qualname__} with {problem!r}: "
+                    "return a Problem, or None for what is not handled after all."
+                )
+        return _framework_problem(leaf)
 
     async def handle(self, connection: HTTPConnection, exc: Exception) -> Response:
         """The handler of what the framework raises."""
-        problem = self.problem_for(exc) if connection.scope["type"] == "http" else None
+        problem = self._problem_for(exc) if connection.scope["type"] == "http" else None
         if problem is None:
             # The middleware is next: it knows how far a WebSocket has come, and what to do with an
             # unhandled exception.
             raise exc
         return await self.response(connection, exc, problem)
 
-    async def handle_group(self, connection: HTTPConnection, exc: Exception) -> Response:
-        """The handler of exception groups: one that holds a single exception counts as that one,
-        for the app's own handlers, too.
-        """
-        leaf = _single_leaf(exc)
-        if any(kind in self.app.exception_handlers for kind in type(leaf).__mro__):
-            raise leaf
-        raise exc
-
     async def response(
         self, connection: HTTPConnection, exc: Exception, problem: Problem
     ) -> Response:
         """`problem` as a response, shown to the hook first."""
         if self.on_problem is not None:
+            leaf = single_leaf(exc)
             try:
-                seen = self.on_problem(connection, exc, problem)
+                seen = self.on_problem(connection, leaf, problem)
                 if inspect.isawaitable(seen):
                     await seen
-            except Exception:
-                _logger.exception(
-                    "on_problem=%r raised; the problem is sent all the same", self.on_problem
+            except Exception as failure:
+                # Not with the exception of the request, whose text has what the client sent.
+                if failure is not leaf:
+                    failure.__context__ = failure.__cause__ = None
+                _logger.error(
+                    "on_problem=%r raised; the problem is sent all the same",
+                    self.on_problem,
+                    exc_info=failure is not leaf,
                 )
         return problem.to_response()
 
 
-def _single_leaf(exc: Exception) -> Exception:
+def single_leaf(exc: Exception) -> Exception:
+    """What a group (or group of groups) of a single exception counts as: that exception. Anything
+    else is itself."""
     if isinstance(exc, ExceptionGroup):
         group = cast("ExceptionGroup[Exception]", exc)
         if len(group.exceptions) == 1:
-            return _single_leaf(group.exceptions[0])
+            return single_leaf(group.exceptions[0])
         return group
     return exc
 
@@ -113,10 +132,7 @@ def _http_problem(exc: HTTPException) -> Problem:
     if isinstance(exc, ProblemError):
         return exc.problem
     # FastAPI lets `detail` be anything, whatever Starlette's annotation says.
-    detail = cast("object", exc.detail)
-    if isinstance(detail, str):
-        return Problem(exc.status_code, detail=clean(detail), headers=exc.headers)
-    detail = plain(detail)
+    detail = plain(exc.detail)
     if isinstance(detail, dict):
         return _problem_from_members(exc, cast("dict[str, Any]", detail))
     if isinstance(detail, list):
@@ -151,7 +167,12 @@ def _checked_kind(kind: object) -> type[Exception]:
 
 def _checked_factory(kind: type[Exception], answer: int | _Factory) -> _Factory:
     if not isinstance(answer, int):
-        return answer
+        if callable(answer):
+            return answer
+        raise TypeError(
+            f"{kind.__qualname__} is mapped to {answer!r}: "
+            "use a status from 400 to 599, or a function that makes the Problem."
+        )
     if not 400 <= answer <= 599:
         raise ValueError(
             f"{kind.__qualname__} is mapped to {answer!r}, which is no error status: "
@@ -161,7 +182,24 @@ def _checked_factory(kind: type[Exception], answer: int | _Factory) -> _Factory:
     return lambda _: problem
 
 
-def unhandled_problem(connection: HTTPConnection, exc: Exception) -> Problem:
+def _framework_problem(exc: Exception) -> Problem | None:
+    """The problem of a ValueError that the framework lets out, though the request is to blame."""
+    if not isinstance(exc, ValueError):
+        return None
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(exc.__traceback__)]
+    if modules and modules[-1] == "starlette.convertors":
+        return Problem(404)  # a number in the path, of more digits than int() takes
+    framework = takewhile(
+        lambda name: name.startswith(("fastapi.", "pydantic.")), reversed(modules)
+    )
+    if isinstance(exc, UnicodeEncodeError) and "fastapi.dependencies.utils" in framework:
+        # A validator's message, with a lone surrogate of the body in it.
+        error = {"type": "string_unicode", "loc": ("body",), "msg": "Input should be valid Unicode"}
+        return validation_problem([error], include_input=False)
+    return None
+
+
+def _unhandled_problem(connection: HTTPConnection, exc: Exception) -> Problem:
     """The 500 for `exc`, which says nothing of it, and a line in the log that has the same id."""
     request_id = str(getattr(connection.state, "request_id", None) or uuid.uuid4().hex)
     _logger.error("unhandled %s [request_id=%s]", type(exc).__qualname__, request_id)

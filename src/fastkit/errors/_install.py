@@ -1,5 +1,7 @@
 """`install_exception_handlers`."""
 
+from typing import cast
+
 from fastapi import FastAPI
 from fastapi.exception_handlers import (
     http_exception_handler,
@@ -58,7 +60,8 @@ def install_exception_handlers(
     Raises:
         RuntimeError: The app has served already, has fastkit's handlers already, or has a handler
             of its own where one of these would go.
-        TypeError: A key of `maps` is no exception class, or is `Exception` itself.
+        TypeError: A key of `maps` is no exception class, or is `Exception` itself, or a value is
+            neither a status nor a function.
         ValueError: A status in `maps` is not from 400 to 599.
     """
     if app.middleware_stack is not None:
@@ -66,19 +69,23 @@ def install_exception_handlers(
             f"The middleware of {app!r} is built already, because it has served: "
             "call install_exception_handlers() right after making the app."
         )
+    if ErrorMiddleware in [cast("object", middleware.cls) for middleware in app.user_middleware]:
+        raise RuntimeError(
+            f"{app!r} has fastkit's handlers already: call install_exception_handlers() once, "
+            "with all the maps."
+        )
     problems = Problems(app, maps, include_input=include_input, on_problem=on_problem)
-    for kind in (*_HANDLED, *problems.factories, ExceptionGroup):
+    for kind in (*_HANDLED, *problems.factories):
         existing = app.exception_handlers.get(kind)
         if existing is not None and existing is not _FASTAPI_HANDLERS.get(kind):
             raise RuntimeError(
                 f"{app!r} has a handler for {kind.__qualname__} already, {existing!r}: remove it, "
                 "or add it after install_exception_handlers() to use it in place of fastkit's."
             )
+    refuse_rival_handler(app)
     for kind in _HANDLED:
         app.add_exception_handler(kind, problems.handle)
-    app.add_exception_handler(ExceptionGroup, problems.handle_group)
     # Appended, so that it is the innermost: what it sends passes through every middleware of the
     # app, added before or after, and the exceptions of none of them reach it.
     app.user_middleware.append(Middleware(ErrorMiddleware, problems=problems))
-    refuse_rival_handler(app)
     document_problems(app)

@@ -16,7 +16,7 @@ def dump(body: Mapping[str, Any]) -> bytes:
     """`body` as ASCII JSON (RFC 8259): no NaN, no lone surrogates, whatever `body` holds."""
     try:
         text = json.dumps(body, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError, RecursionError):
+    except Exception:
         text = ""
     # A lone surrogate is written as an escape that strict parsers refuse, so a body with any
     # escaped one is cleaned.
@@ -40,10 +40,17 @@ def plain(value: object) -> Any:
 
 
 def _plain(value: object, parents: tuple[int, ...]) -> Any:
+    try:
+        return _converted(value, parents)
+    except Exception:  # whatever a method of its class raised
+        return _placeholder(value)
+
+
+def _converted(value: object, parents: tuple[int, ...]) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return clean(str(value))
+        return clean(str.__str__(value))  # an enum's own says "Color.RED"
     if isinstance(value, int):
         return _plain_int(int(value))
     if isinstance(value, float):
@@ -53,14 +60,15 @@ def _plain(value: object, parents: tuple[int, ...]) -> Any:
     parents = (*parents, id(value))
     if isinstance(value, Mapping):
         items = cast("Mapping[object, object]", value).items()
-        return {str(_plain(key, parents)): _plain(item, parents) for key, item in items}
+        return {_name(key, parents): _plain(item, parents) for key, item in items}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item, parents) for item in cast("Iterable[object]", value)]
-    try:
-        encoded = to_jsonable_python(value, fallback=_placeholder)
-    except Exception:
-        encoded = _placeholder(value)
-    return _plain(encoded, parents)
+    return _plain(to_jsonable_python(value, fallback=_placeholder), parents)
+
+
+def _name(key: object, parents: tuple[int, ...]) -> str:
+    name = _plain(key, parents)
+    return name if isinstance(name, str) else json.dumps(name)
 
 
 def _plain_int(value: int) -> int | str:

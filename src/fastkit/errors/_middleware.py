@@ -2,20 +2,24 @@
 WebSocket."""
 
 import contextlib
+from typing import cast
 
 from fastapi import FastAPI
 from starlette.exceptions import WebSocketException
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketClose, WebSocketDisconnect
 
-from fastkit.errors._handlers import Problems, unhandled_problem
+from fastkit.errors._handlers import Problems, single_leaf
 from fastkit.errors._problem import Problem
 
 __all__ = ("ErrorMiddleware", "refuse_rival_handler")
 
 # Bytes: a control frame carries 125, of which the close code takes 2 (RFC 6455, section 5.5).
 _MAX_REASON = 123
+
+_WEBSOCKET_ENDS = frozenset({"websocket.close", "websocket.http.response.start"})
 
 
 def refuse_rival_handler(app: FastAPI) -> None:
@@ -49,93 +53,118 @@ class ErrorMiddleware:
         else:
             await self.app(scope, receive, send)
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-        send_failures: list[Exception] = []
-
-        async def tracked_send(message: Message) -> None:
-            nonlocal started
-            started = True
-            try:
-                await send(message)
-            except Exception as exc:
-                send_failures.append(exc)
-                raise
-
+    async def _run(self, scope: Scope, receive: Receive, sender: "_Sender") -> None:
+        """Run the app. A group of one exception is heard by the app's own handlers as that one."""
         try:
-            await self.app(scope, receive, tracked_send)
-        except Exception as exc:
-            if exc in send_failures or isinstance(exc, ClientDisconnect):
-                raise  # nobody is there to be told
-            request = Request(scope, receive)
-            problem = self.problems.problem_for(exc) or _path_problem(exc)
-            answer = problem or unhandled_problem(request, exc)
-            if not started:
-                response = await self.problems.response(request, exc, answer)
-                await response(scope, receive, send)
-            if started or problem is None:
+            await self.app(scope, receive, sender)
+        except ExceptionGroup as group:
+            leaf = single_leaf(cast("Exception", group))
+            if "http.response.start" in sender.sent or isinstance(leaf, ExceptionGroup):
                 raise
+
+            async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+                raise leaf
+
+            handlers = self.problems.app.exception_handlers
+            try:
+                await ExceptionMiddleware(fail, handlers=handlers)(scope, receive, sender)
+            except Exception as exc:
+                if exc is leaf:
+                    raise group from None
+                raise
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sender = _Sender(send)
+        try:
+            await self._run(scope, receive, sender)
+        except Exception as exc:
+            if sender.is_cut_off(exc):
+                raise
+            request = Request(scope, receive)
+            problem, unhandled = self.problems.answer(request, exc)
+            if "http.response.start" in sender.sent:
+                raise
+            try:
+                response = await self.problems.response(request, unhandled or exc, problem)
+                await response(scope, receive, send)
+            finally:
+                if unhandled is not None:
+                    raise unhandled
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        accepted = closed = False
+        sender = _Sender(send)
+        disconnected = False
 
         async def tracked_receive() -> Message:
-            nonlocal closed
+            nonlocal disconnected
             message = await receive()
-            closed = closed or message["type"] == "websocket.disconnect"
+            disconnected = disconnected or message["type"] == "websocket.disconnect"
             return message
 
-        async def tracked_send(message: Message) -> None:
-            nonlocal accepted, closed
-            if message["type"] == "websocket.accept":
-                accepted = True
-            elif message["type"] != "websocket.send":
-                closed = True
-            await send(message)
-
         try:
-            await self.app(scope, tracked_receive, tracked_send)
-        except WebSocketDisconnect:
-            raise
-        except WebSocketException as exc:
-            if not closed:
-                await _close(exc.code, exc.reason, scope, receive, send)
+            await self._run(scope, tracked_receive, sender)
         except Exception as exc:
-            websocket = WebSocket(scope, receive, send)
-            problem = self.problems.problem_for(exc)
-            answer = problem or unhandled_problem(websocket, exc)
-            if not closed:
-                response = await self.problems.response(websocket, exc, answer)
-                if not accepted and "websocket.http.response" in scope.get("extensions", ()):
-                    await response(scope, receive, send)
-                else:
-                    await _close(
-                        1008 if answer.status < 500 else 1011,
-                        answer.body()["detail"],
-                        scope,
-                        receive,
-                        send,
-                    )
-            if problem is None:
+            if sender.is_cut_off(exc):
                 raise
+            is_open = not disconnected and sender.sent.isdisjoint(_WEBSOCKET_ENDS)
+            leaf = single_leaf(exc)
+            if isinstance(leaf, WebSocketException):
+                if is_open:
+                    await _close(leaf.code, leaf.reason, scope, receive, send)
+                return
+            websocket = WebSocket(scope, receive, send)
+            problem, unhandled = self.problems.answer(websocket, exc)
+            try:
+                if is_open:
+                    await self._deny_or_close(websocket, sender, unhandled or exc, problem)
+            finally:
+                if unhandled is not None:
+                    raise unhandled
+
+    async def _deny_or_close(
+        self, websocket: WebSocket, sender: "_Sender", exc: Exception, problem: Problem
+    ) -> None:
+        scope, receive, send = websocket.scope, websocket.receive, sender.send
+        response = await self.problems.response(websocket, exc, problem)
+        can_deny = "websocket.http.response" in (scope.get("extensions") or ())
+        if can_deny and "websocket.accept" not in sender.sent:
+            with contextlib.suppress(OSError):
+                await response(scope, receive, send)
+        else:
+            code = 1008 if problem.status < 500 else 1011
+            await _close(code, problem.body()["detail"], scope, receive, send)
+
+
+class _Sender:
+    """Sends, and remembers what was sent and what could not be."""
+
+    def __init__(self, send: Send) -> None:
+        self.send: Send = send
+        self.sent: set[str] = set()
+        self.failures: list[Exception] = []
+
+    async def __call__(self, message: Message) -> None:
+        self.sent.add(message["type"])
+        try:
+            await self.send(message)
+        except Exception as exc:
+            self.failures.append(exc)
+            raise
+
+    def is_cut_off(self, exc: Exception) -> bool:
+        """Whether `exc` says only that the client has gone, or that nothing more can be sent."""
+
+        def says_so(leaf: BaseException) -> bool:
+            return isinstance(leaf, ClientDisconnect | WebSocketDisconnect) or any(
+                leaf is failure for failure in self.failures
+            )
+
+        if isinstance(exc, ExceptionGroup):
+            return cast("ExceptionGroup[Exception]", exc).split(says_so)[1] is None
+        return says_so(exc)
 
 
 async def _close(code: int, reason: str, scope: Scope, receive: Receive, send: Send) -> None:
-    short = reason.encode()[:_MAX_REASON].decode(errors="ignore")
+    short = reason.encode(errors="replace")[:_MAX_REASON].decode(errors="ignore")
     with contextlib.suppress(OSError):  # the client has gone in the meantime
         await WebSocketClose(code, short)(scope, receive, send)
-
-
-def _path_problem(exc: Exception) -> Problem | None:
-    """404 for a path whose number has more digits than `int()` takes: Starlette lets that
-    ValueError out of its router."""
-    frame = exc.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    if (
-        isinstance(exc, ValueError)
-        and frame is not None
-        and frame.tb_frame.f_globals.get("__name__") == "starlette.convertors"
-    ):
-        return Problem(404)
-    return None

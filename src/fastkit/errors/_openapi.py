@@ -1,5 +1,6 @@
 """Problems in OpenAPI: what is documented is what is sent."""
 
+import json
 from typing import Any
 
 from fastapi import FastAPI
@@ -9,8 +10,11 @@ from fastkit.errors._problem import MEDIA_TYPE, ProblemError, phrase
 __all__ = ("document_problems", "problem_responses")
 
 _METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace", "query"})
-_PROBLEM: dict[str, Any] = {"$ref": "#/components/schemas/Problem"}
-_VALIDATION_PROBLEM: dict[str, Any] = {"$ref": "#/components/schemas/ValidationProblem"}
+_COMPONENTS = "#/components/schemas/"
+# No class has a dot in its name: these refer to ours until it is known what else the app has.
+_PROBLEM: dict[str, Any] = {"$ref": f"{_COMPONENTS}fastkit.Problem"}
+_VALIDATION_PROBLEM: dict[str, Any] = {"$ref": f"{_COMPONENTS}fastkit.ValidationProblem"}
+_FASTAPI_422 = {"application/json": {"schema": {"$ref": f"{_COMPONENTS}HTTPValidationError"}}}
 
 _SCHEMAS: dict[str, Any] = {
     "Problem": {
@@ -81,14 +85,17 @@ def problem_responses(*errors: type[ProblemError]) -> dict[int | str, dict[str, 
     return {
         status: {
             "description": " or ".join(error.title or phrase(status) for error in same),
-            "content": _content(
-                _schema(same[0])
-                if len(same) == 1
-                else {"anyOf": [_schema(error) for error in same]}
-            ),
+            "content": _content(_any_of(status, same)),
         }
         for status, same in by_status.items()
     }
+
+
+def _any_of(status: int, errors: list[type[ProblemError]]) -> dict[str, Any]:
+    schemas = [_schema(error) for error in errors]
+    if status == 422:
+        schemas.append(_VALIDATION_PROBLEM)  # FastAPI adds its own only where none is declared
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
 def _schema(error: type[ProblemError]) -> dict[str, Any]:
@@ -125,22 +132,31 @@ def document_problems(app: FastAPI) -> None:
 
 
 def _document(schema: dict[str, Any]) -> None:
-    for item in (*schema.get("paths", {}).values(), *schema.get("webhooks", {}).values()):
+    # Not webhooks and callbacks: those are answered by others.
+    for item in schema.get("paths", {}).values():
         for method, operation in item.items():
             if method in _METHODS:
                 _document_operation(operation)
     schemas: dict[str, Any] = schema.setdefault("components", {}).setdefault("schemas", {})
-    # FastAPI's own error body is referred to by nothing now.
-    schemas.pop("HTTPValidationError", None)
-    schemas.pop("ValidationError", None)
-    for name, problem in _SCHEMAS.items():
-        schemas.setdefault(name, problem)
+    for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own
+        if _reference(name) not in json.dumps(schema):
+            schemas.pop(name, None)
+    names = {name: name if name not in schemas else f"fastkit.{name}" for name in _SCHEMAS}
+    for name, free in names.items():
+        schemas[free] = _SCHEMAS[name]
+    text = json.dumps(schema)
+    for name, free in names.items():
+        text = text.replace(_reference(f"fastkit.{name}"), _reference(free))
+    schema.update(json.loads(text))
+
+
+def _reference(name: str) -> str:
+    return f'"{_COMPONENTS}{name}"'
 
 
 def _document_operation(operation: dict[str, Any]) -> None:
     responses: dict[str, Any] = operation.setdefault("responses", {})
-    invalid = responses.get("422")
-    if invalid is not None and "HTTPValidationError" in str(invalid.get("content")):
+    if responses.get("422", {}).get("content") == _FASTAPI_422:
         responses["422"] = {"description": phrase(422), "content": _content(_VALIDATION_PROBLEM)}
     responses.setdefault(
         "default", {"description": "Any other error", "content": _content(_PROBLEM)}

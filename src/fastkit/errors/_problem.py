@@ -40,7 +40,7 @@ _CLASS_PHRASES = {4: "Client Error", 5: "Server Error"}
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_OURS = frozenset({"content-length", "content-type", "transfer-encoding"})
+_OURS = frozenset({"content-encoding", "content-length", "content-type", "transfer-encoding"})
 
 
 def phrase(status: int) -> str:
@@ -66,7 +66,8 @@ class Problem:
         headers: Headers of the response. What HTTP cannot carry is left out or replaced.
 
     Raises:
-        ValueError: An extension has the name of one of the members above.
+        ValueError: The status is not one of 200 to 599, which end a request, or an extension has
+            the name of one of the members above.
     """
 
     status: int
@@ -78,10 +79,16 @@ class Problem:
     headers: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
+        if not 200 <= self.status <= 599:
+            raise ValueError(
+                f"{self.status!r} is no status that a response can end with: "
+                "use one from 200 to 599."
+            )
         if self.extensions and not MEMBERS.isdisjoint(self.extensions):
             name = sorted(MEMBERS.intersection(self.extensions))[0]
             raise ValueError(
-                f"{name!r} is a member of every problem, not an extension: pass it as {name}=."
+                f"{name!r} is a member of every problem, not an extension: set it as {name} of the "
+                "Problem, or in the class of a ProblemError."
             )
 
     def body(self) -> dict[str, Any]:

@@ -1,0 +1,159 @@
+"""What is compared does equal work: the same request has the same answer."""
+
+import json
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from starlette.types import Message
+
+from benchmarks import db, errors, imports, timing
+from benchmarks.harness import Call, Group, Limit, Line, Report, Table, ask, compare
+
+pytestmark = [
+    pytest.mark.anyio,
+    # advanced-alchemy imports what SQLAlchemy 2.1 deprecates.
+    pytest.mark.filterwarnings("ignore:The declarative_mixin decorator:DeprecationWarning"),
+]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def parts(messages: Sequence[Message]) -> tuple[int, dict[str, str], bytes]:
+    start, *rest = messages
+    headers = {name.decode(): value.decode() for name, value in start["headers"]}
+    return start["status"], headers, b"".join(message["body"] for message in rest)
+
+
+async def answers(group: Group) -> dict[str, tuple[int, dict[str, str], bytes]]:
+    return {case.name: parts(await ask(case.app, group.call)) for case in group.cases}
+
+
+async def test_error_bodies_say_the_same() -> None:
+    with errors.logs_written():
+        found = {group.title: await answers(group) for group in errors.groups(Report("", ()))}
+    assert {body for _, _, body in found.pop("200").values()} == {b'{"id":8}'}
+    for title, by_app in found.items():
+        assert {status for status, _, _ in by_app.values()} == {errors.QUESTIONS[title].call.status}
+        types = {name: headers["content-type"] for name, (_, headers, _) in by_app.items()}
+        assert types.pop("FastAPI's default") != "application/problem+json"
+        assert set(types.values()) == {"application/problem+json"}
+    for title in ("404, raised", "404, no such route"):
+        details = {json.loads(body)["detail"] for _, _, body in found[title].values()}
+        assert len(details) == 1
+    (_, _, default), *others = found["422, two invalid values"].values()
+    locations = [error["loc"] for error in json.loads(default)["detail"]]
+    assert len(locations) == 2
+    for _, _, body in others:
+        assert [error["loc"] for error in json.loads(body)["errors"]] == locations
+
+
+@pytest.mark.parametrize(
+    ("title", "logged"),
+    [
+        ("500, nothing logged", []),
+        ("500, fastkit's line in the log", ["fastkit.errors"]),
+        ("500, and the server's traceback", ["fastkit.errors", "server"]),
+    ],
+)
+async def test_a_crash_is_logged_as_the_group_says(
+    title: str, logged: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    (group,) = (group for group in errors.groups(Report("", ())) if group.title == title)
+    (fastkit,) = (case.app for case in group.cases if case.name == "fastkit")
+    await ask(fastkit, group.call)
+    assert [record.name for record in caplog.records] == logged
+
+
+async def test_middleware_adds_headers_and_changes_nothing_else() -> None:
+    (group,) = timing.groups(Report("", ()))
+    found = await answers(group)
+    assert {(status, body) for status, _, body in found.values()} == {(200, b'{"id":7}')}
+    added = {
+        name: set(headers) - {"content-length", "content-type"}
+        for name, (_, headers, _) in found.items()
+    }
+    both = {"x-process-time", "x-request-id"}
+    expected = {
+        "bare route": set[str](),
+        "fastkit, timing + request id": both,
+        "fastkit, the same with on_finish": both,
+        "fastkit, timing alone": {"x-process-time"},
+        'the tutorial\'s @app.middleware("http")': {"x-process-time"},
+        "fastkit, request id alone": {"x-request-id"},
+        "asgi-correlation-id": {"x-request-id"},
+        "prometheus-fastapi-instrumentator": set[str](),
+    }
+    assert added == {name: expected[name] for name in found}
+
+
+@asynccontextmanager
+async def database(name: str, folder: Path) -> AsyncGenerator[list[Group]]:
+    report = Report("", ())
+    if name == "sqlite":
+        async with db.prepared(db.sqlite_engine(str(folder))) as engine:
+            yield db.groups(report, engine)
+        return
+    with db.postgres_url(report) as url:
+        if url is None:
+            pytest.skip(report.notes[0])
+        async with db.prepared(db.postgres_engine(url)) as engine:
+            yield db.groups(report, engine)
+
+
+@pytest.mark.parametrize("name", ["sqlite", "postgresql"])
+async def test_each_session_reads_and_commits(name: str, tmp_path: Path) -> None:
+    async with database(name, tmp_path) as (untouched, select, insert):
+        for group, expected in ((untouched, {"id": 1}), (select, {"name": "first"})):
+            for status, _, body in (await answers(group)).values():
+                assert (status, json.loads(body)) == (200, expected)
+        for case in insert.cases:
+            status, _, body = parts(await ask(case.app, insert.call))
+            assert status == 200
+            # Read in another session, so only what was committed is found.
+            call = Call(path=f"/items/{json.loads(body)['id']}")
+            status, _, body = parts(await ask(select.cases[0].app, call))
+            assert (status, json.loads(body)) == (200, {"name": "another"})
+
+
+async def test_an_app_that_answers_otherwise_is_not_measured() -> None:
+    group = timing.groups(Report("", ()))[0]
+    wrong = Group(group.title, Call(path="/nothing"), group.cases)
+    with pytest.raises(RuntimeError, match="bare route answers 'GET of one item' with"):
+        await compare(wrong, rounds=1)
+
+
+async def test_each_app_has_a_ratio_a_round_to_the_first() -> None:
+    group = timing.groups(Report("", ()))[0]
+    table = await compare(group, rounds=2)
+    assert [line.name for line in table.lines] == [case.name for case in group.cases]
+    assert all(len(line.values) == 2 for line in table.lines)
+    assert table.lines[0].values == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "broken"), [((1.0, 1.0, 9.0), False), ((1.0, 1.2, 1.2), True), ((1.0, 1.02), False)]
+)
+def test_a_line_is_broken_by_a_median_beyond_the_allowance(
+    values: tuple[float, ...], broken: bool
+) -> None:
+    report = Report("", (), [Table("group", "ratio", [Line("app", values, Limit(1.0, 0.9))])])
+    assert report.broken == (["group: app"] if broken else [])
+
+
+def test_the_table_has_the_median_the_quartiles_and_the_limits() -> None:
+    lines = [Line("first", [1.0, 1.0]), Line("other", [1.0, 2.0, 3.0], Limit(2.5, 1.5))]
+    assert str(Table("group", "ratio", lines)).splitlines() == [
+        "group  ratio        IQR  must hold  goal",
+        "-----  -----  ---------  ---------  ----",
+        "first   1.00  1.00-1.00",
+        "other   2.00  1.50-2.50       2.50  1.50",
+    ]
+
+
+def test_every_block_is_imported() -> None:
+    assert {"db", "errors", "lifespan", "request_id", "timing"} <= set(imports.BLOCKS)
