@@ -1,4 +1,4 @@
-"""Sessions: fastkit's beside a dependency that only yields, a hand-written one and another library's.
+"""Sessions: fastkit's beside a dependency that only yields, a hand-written one and a library's.
 
 All use one engine, and both databases are told not to wait for the disk.
 """

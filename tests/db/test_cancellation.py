@@ -7,7 +7,7 @@ callbacks were told.
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import anyio
 import pytest
@@ -163,6 +163,18 @@ async def complaints() -> AsyncIterator[list[str]]:
     assert heard == []
 
 
+async def settle(left: set[asyncio.Task[Any]]) -> None:
+    """Wait for the tasks in which SQLAlchemy closes a connection that was cancelled while in use."""
+    for task in left:
+        if "_terminate_graceful_close" in repr(task):
+            # Where the waiting for one is cancelled, too, aiosqlite never tells it that it is done.
+            await asyncio.wait([task], timeout=0.05)
+            task.cancel()
+    if left:
+        _, pending = await asyncio.wait(left, timeout=5)
+        assert not pending
+
+
 async def check_at_each_step(probe: Probe, way: Way, work: Callable[[str], Work]) -> set[str]:
     """Cancel `work` in this `way` at each step; every fate that the data had."""
     seen: set[str] = set()
@@ -171,9 +183,7 @@ async def check_at_each_step(probe: Probe, way: Way, work: Callable[[str], Work]
     for step in range(200):
         name = f"step {step:03}"
         reached = await way(work(name), step)
-        if left := asyncio.all_tasks() - tasks:  # SQLAlchemy closes a broken connection in one
-            _, pending = await asyncio.wait(left, timeout=5)
-            assert not pending
+        await settle(asyncio.all_tasks() - tasks)
         assert checked_out(probe.database) == 0
         names = await item_names(probe.database)  # on the only connection
         if name in names:

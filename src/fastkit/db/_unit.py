@@ -206,7 +206,8 @@ async def end_async(session: AsyncSession, *, commit: bool) -> None:
     """Commit or roll `session` back, give its connection back, and call what waited for that."""
     unit = _unit(session.sync_session)
     if is_idle(unit):
-        unit.close()
+        if len(unit.identity_map):  # after a commit or rollback of the app's own
+            unit.close()
     else:
         await uninterrupted(_end_async(session, unit, commit=commit))
     unit.ended = True

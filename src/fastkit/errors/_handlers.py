@@ -2,9 +2,9 @@
 
 import inspect
 import logging
-import uuid
 from collections.abc import Awaitable, Callable
 from itertools import takewhile
+from secrets import token_hex
 from traceback import walk_tb
 from typing import Any, cast
 
@@ -132,7 +132,7 @@ def _http_problem(exc: HTTPException) -> Problem:
     if isinstance(exc, ProblemError):
         return exc.problem
     # FastAPI lets `detail` be anything, whatever Starlette's annotation says.
-    detail = plain(exc.detail)
+    detail = exc.detail if type(exc.detail) is str else plain(exc.detail)
     if isinstance(detail, dict):
         return _problem_from_members(exc, cast("dict[str, Any]", detail))
     if isinstance(detail, list):
@@ -201,6 +201,6 @@ def _framework_problem(exc: Exception) -> Problem | None:
 
 def _unhandled_problem(connection: HTTPConnection, exc: Exception) -> Problem:
     """The 500 for `exc`, which says nothing of it, and a line in the log that has the same id."""
-    request_id = str(getattr(connection.state, "request_id", None) or uuid.uuid4().hex)
+    request_id = str(connection.scope.get("state", {}).get("request_id") or token_hex(16))
     _logger.error("unhandled %s [request_id=%s]", type(exc).__qualname__, request_id)
     return Problem(500, extensions={"request_id": request_id})

@@ -53,30 +53,13 @@ class ErrorMiddleware:
         else:
             await self.app(scope, receive, send)
 
-    async def _run(self, scope: Scope, receive: Receive, sender: "_Sender") -> None:
-        """Run the app. A group of one exception is heard by the app's own handlers as that one."""
-        try:
-            await self.app(scope, receive, sender)
-        except ExceptionGroup as group:
-            leaf = single_leaf(cast("Exception", group))
-            if "http.response.start" in sender.sent or isinstance(leaf, ExceptionGroup):
-                raise
-
-            async def fail(scope: Scope, receive: Receive, send: Send) -> None:
-                raise leaf
-
-            handlers = self.problems.app.exception_handlers
-            try:
-                await ExceptionMiddleware(fail, handlers=handlers)(scope, receive, sender)
-            except Exception as exc:
-                if exc is leaf:
-                    raise group from None
-                raise
-
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         sender = _Sender(send)
         try:
-            await self._run(scope, receive, sender)
+            try:
+                await self.app(scope, receive, sender)
+            except ExceptionGroup as group:
+                await self._hear(cast("Exception", group), scope, receive, sender)
         except Exception as exc:
             if sender.is_cut_off(exc):
                 raise
@@ -89,7 +72,12 @@ class ErrorMiddleware:
                 await response(scope, receive, send)
             finally:
                 if unhandled is not None:
-                    raise unhandled
+                    try:
+                        raise unhandled
+                    finally:
+                        # Its traceback holds this frame: together they would wait for the garbage
+                        # collector, with all that the request had.
+                        del unhandled
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         sender = _Sender(send)
@@ -102,7 +90,10 @@ class ErrorMiddleware:
             return message
 
         try:
-            await self._run(scope, tracked_receive, sender)
+            try:
+                await self.app(scope, tracked_receive, sender)
+            except ExceptionGroup as group:
+                await self._hear(cast("Exception", group), scope, tracked_receive, sender)
         except Exception as exc:
             if sender.is_cut_off(exc):
                 raise
@@ -121,6 +112,25 @@ class ErrorMiddleware:
                 if unhandled is not None:
                     raise unhandled
 
+    async def _hear(
+        self, group: Exception, scope: Scope, receive: Receive, sender: "_Sender"
+    ) -> None:
+        """Let the app's handlers hear a group of one exception as that one; else raise it again."""
+        leaf = single_leaf(group)
+        if "http.response.start" in sender.sent or isinstance(leaf, ExceptionGroup):
+            raise group
+
+        async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+            raise leaf
+
+        handlers = self.problems.app.exception_handlers
+        try:
+            await ExceptionMiddleware(fail, handlers=handlers)(scope, receive, sender)
+        except Exception as exc:
+            if exc is leaf:
+                raise group from None
+            raise
+
     async def _deny_or_close(
         self, websocket: WebSocket, sender: "_Sender", exc: Exception, problem: Problem
     ) -> None:
@@ -137,6 +147,8 @@ class ErrorMiddleware:
 
 class _Sender:
     """Sends, and remembers what was sent and what could not be."""
+
+    __slots__ = ("failures", "send", "sent")
 
     def __init__(self, send: Send) -> None:
         self.send: Send = send
