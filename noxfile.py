@@ -79,14 +79,14 @@ def install(
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """All tests at the newest versions."""
-    install(session, "test", "drivers", "demo")
+    install(session, "test", "drivers", "companions", "demo")
     session.run("pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session
 def newest(session: nox.Session) -> None:
     """All tests at the newest versions, recorded for `coverage`."""
-    install(session, "test", "drivers", "demo", "coverage")
+    install(session, "test", "drivers", "companions", "demo", "coverage")
     session.run("uv", "pip", "list")
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *PARALLEL, *session.posargs)

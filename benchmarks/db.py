@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from importlib import import_module
 from tempfile import TemporaryDirectory
-from time import perf_counter, process_time
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, params
@@ -109,7 +108,6 @@ def groups(report: Report, engine: AsyncEngine) -> list[Group]:
     written = app_with(hand_written(engine))
     alchemy = peer(report, "advanced-alchemy", lambda: advanced_alchemy_app(engine))
     driver = engine.url.drivername
-    clock = process_time if engine.dialect.name == "sqlite" else perf_counter
     idle = [
         Case("a dependency that only yields", app_with(Depends(only_yield, scope="function"))),
         Case("fastkit", fastkit, IDLE),
@@ -122,9 +120,9 @@ def groups(report: Report, engine: AsyncEngine) -> list[Group]:
         *alchemy,
     ]
     return [
-        Group(f"{driver}: untouched", Call(path="/idle"), idle, clock),
-        Group(f"{driver}: select", Call(path="/items/1"), used, clock),
-        Group(f"{driver}: insert", Call(path="/items", method="POST"), used, clock),
+        Group(f"{driver}: untouched", Call(path="/idle"), idle),
+        Group(f"{driver}: select", Call(path="/items/1"), used),
+        Group(f"{driver}: insert", Call(path="/items", method="POST"), used),
     ]
 
 

@@ -4,6 +4,9 @@ Apps are called directly, without a server. In each round every app of a group a
 equally often, one app after the other and in another order each time. A round gives one ratio to
 each app, to the group's first app in that very round, so that a machine which is busy for a while
 is busy for both. The garbage that an app's own calls leave is collected in its own time.
+
+The clock is the CPU time of this process on all its threads, which leaves out what else the machine
+does, and what a database server does.
 """
 
 import asyncio
@@ -62,9 +65,6 @@ class Group:
     title: str
     call: Call
     cases: Sequence[Case]
-    clock: Callable[[], float] = process_time
-    """The process's own time, on all its threads, leaves out what else the machine does. Where part
-    of the work is another process's, it is `perf_counter`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +252,8 @@ async def _round(group: Group, times: int, number: int) -> list[float]:
 
 
 async def _sample(group: Group, case: Case, times: int) -> float:
-    app, call, clock = case.app, group.call, group.clock
-    started = clock()
+    app, call = case.app, group.call
+    started = process_time()
     for _ in range(times):
         await ask(app, call)
-    return clock() - started
+    return process_time() - started

@@ -318,7 +318,7 @@ def test_code_blocks_are_marked_by_what_they_are(page: Path) -> None:
     # Only blocks marked exactly `python` are run, so a mark that resembles it would hide a block.
     fences = re.findall(r"^ *```(.*)$", page.read_text(), re.MULTILINE)
     assert len(fences) % 2 == 0
-    assert set(fences[::2]) <= {"http", "json", "python", "sh", "sql", "text", "toml"}
+    assert set(fences[::2]) <= {"console", "http", "json", "python", "sh", "text", "toml"}
     assert set(fences[1::2]) <= {""}
 
 

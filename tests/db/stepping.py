@@ -66,9 +66,7 @@ def stepping(
     steps = Steps(chosen, at_step, repeatedly=repeatedly)
     loop = asyncio.get_running_loop()
 
-    def make(
-        loop: asyncio.AbstractEventLoop, work: Any, **options: Any
-    ) -> asyncio.Task[Any]:
+    def make(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
         return asyncio.Task(_Watched(work, steps), loop=loop, **options)
 
     before = loop.get_task_factory()

@@ -1,13 +1,10 @@
 """A session that is used after its unit of work has ended."""
 
-
 import inspect
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-
 from importlib.util import find_spec
-from typing import Annotated, Any
-
+from typing import Annotated, Any, cast
 
 import httpx
 import pytest
@@ -170,7 +167,9 @@ async def test_a_background_task_does_not_reopen_the_session_of_its_request(
     assert await item_names(database) == ["lamp"]
 
 
-@pytest.mark.skipif(find_spec("fastapi.sse") is None, reason="FastAPI has no generator endpoints yet")
+@pytest.mark.skipif(
+    find_spec("fastapi.sse") is None, reason="FastAPI has no generator endpoints yet"
+)
 @pytest.mark.parametrize("server_sent_events", [True, False], ids=["SSE", "JSON lines"])
 async def test_a_generator_endpoint_comes_too_late_for_the_session_of_its_request(
     database: Database[AsyncSession], server_sent_events: bool
@@ -194,7 +193,9 @@ async def test_a_generator_endpoint_comes_too_late_for_the_session_of_its_reques
 
 
 def leaf(exc: BaseException) -> BaseException:
-    return leaf(exc.exceptions[0]) if isinstance(exc, BaseExceptionGroup) else exc
+    if isinstance(exc, BaseExceptionGroup):
+        return leaf(cast("BaseExceptionGroup[BaseException]", exc).exceptions[0])
+    return exc
 
 
 async def test_a_unit_of_work_of_its_own_is_what_a_stream_uses(

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message
+from starlette.types import ASGIApp, Message, Scope
 
 from fastkit.db import Database, after_commit, after_rollback
 from tests.db.models import Item, Part
@@ -35,10 +35,11 @@ class Probe:
         self.status: int | None = None
         self.app = FastAPI()
         app = self.app
-        SessionDep = Annotated[AsyncSession, database.session]
 
         @app.get("/{ending}/{name}")
-        async def endpoint(ending: str, name: str, session: SessionDep) -> None:
+        async def endpoint(
+            ending: str, name: str, session: Annotated[AsyncSession, database.session]
+        ) -> None:
             self.follow(session)
             session.add(Item(name=name))
             await session.flush()
@@ -73,7 +74,7 @@ class Probe:
             if message["type"] == "http.response.start":
                 self.status = message["status"]
 
-        scope = {
+        scope: Scope = {
             "type": "http",
             "http_version": "1.1",
             "method": "GET",
@@ -164,7 +165,7 @@ async def complaints() -> AsyncIterator[list[str]]:
 
 
 async def settle(left: set[asyncio.Task[Any]]) -> None:
-    """Wait for the tasks in which SQLAlchemy closes a connection that was cancelled while in use."""
+    """Wait for the tasks in which SQLAlchemy closes connections that were cancelled in use."""
     for task in left:
         if "_terminate_graceful_close" in repr(task):
             # Where the waiting for one is cancelled, too, aiosqlite never tells it that it is done.
@@ -175,13 +176,20 @@ async def settle(left: set[asyncio.Task[Any]]) -> None:
         assert not pending
 
 
-async def check_at_each_step(probe: Probe, way: Way, work: Callable[[str], Work]) -> set[str]:
-    """Cancel `work` in this `way` at each step; every fate that the data had."""
+async def check_at_each_step(
+    probe: Probe, way: Way, work: Callable[[str], Work], *, cold: bool = False
+) -> set[str]:
+    """Cancel `work` in this `way` at each step; every fate that the data had.
+
+    `cold`: it has to connect first.
+    """
     seen: set[str] = set()
     stored: list[str] = []
     tasks = asyncio.all_tasks()
     for step in range(200):
         name = f"step {step:03}"
+        if cold:
+            await probe.database.engine.dispose()
         reached = await way(work(name), step)
         await settle(asyncio.all_tasks() - tasks)
         assert checked_out(probe.database) == 0
@@ -231,8 +239,9 @@ async def test_a_request_behind_a_middleware_with_tasks_of_its_own(
 
 
 @every_way
+@pytest.mark.parametrize("cold", [False, True], ids=["connected", "connecting"])
 @pytest.mark.usefixtures("complaints")
-async def test_a_unit_of_work(database: Database[AsyncSession], way: Way) -> None:
+async def test_a_unit_of_work(database: Database[AsyncSession], way: Way, cold: bool) -> None:
     probe = Probe(database)
 
     def unit(name: str) -> Work:
@@ -246,5 +255,5 @@ async def test_a_unit_of_work(database: Database[AsyncSession], way: Way) -> Non
 
         return work
 
-    seen = await check_at_each_step(probe, way, unit)
+    seen = await check_at_each_step(probe, way, unit, cold=cold)
     assert {"committed", "rolled back"} <= seen

@@ -29,7 +29,8 @@ class Site:
         return await self.http.post(path, params={"name": name})
 
     async def names(self) -> list[str]:
-        return (await self.http.get("/items")).raise_for_status().json()
+        names: list[str] = (await self.http.get("/items")).raise_for_status().json()
+        return names
 
     async def fates(self, name: str) -> list[str]:
         fates: list[str] = (await self.http.get("/state")).json()["fates"]
@@ -47,7 +48,9 @@ class Site:
 
 
 @pytest.fixture(scope="module", params=KINDS, ids="-".join)
-def base_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def base_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     driver, kind = request.param
     with ExitStack() as stack:
         if is_sqlite(driver):

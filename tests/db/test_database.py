@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, create_engine, event, make_url, select, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, select, text
 from sqlalchemy.exc import InvalidRequestError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
@@ -165,14 +165,15 @@ def test_a_session_that_must_be_begun_by_hand_may_be_left_alone(
 
 
 async def test_sessions_of_sqlmodel_are_sqlmodels(sqlite: Database[AsyncSession]) -> None:
-    sqlmodel = pytest.importorskip("sqlmodel", reason="SQLModel is not installed")
+    pytest.importorskip("sqlmodel", reason="SQLModel is not installed")
+    from sqlmodel import select as sqlmodel_select
     from sqlmodel.ext.asyncio.session import AsyncSession as SQLModelAsyncSession
 
     database = Database(async_sessionmaker(sqlite.engine, class_=SQLModelAsyncSession))
     async with database.begin() as session:
         session.add(Item(name="lamp"))
     async with database.begin() as session:
-        names = await session.exec(sqlmodel.select(Item.name))
+        names = await session.exec(sqlmodel_select(Item.name))
         assert names.all() == ["lamp"]
 
 
@@ -433,14 +434,16 @@ def test_savepoints_live_beside_sqlalchemys_recipe_for_them(
     engine = sync_sqlite.engine
     engine.dispose()  # its connections were made without the recipe
 
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
     def begin_nothing(connection: Any, _: object) -> None:
         connection.isolation_level = None
 
     event.listen(engine, "connect", begin_nothing)
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
-    with sync_sqlite.begin() as session:
-        with session.begin_nested():
-            session.add(Item(name="lamp"))
+    event.listen(engine, "begin", begin)
+    with sync_sqlite.begin() as session, session.begin_nested():
+        session.add(Item(name="lamp"))
     assert sync_item_names(sync_sqlite) == ["lamp"]
 
 

@@ -96,9 +96,7 @@ async def test_a_unit_of_work_that_did_nothing_is_committed_too(
 
 
 @pytest.mark.parametrize("commits", [True, False])
-async def test_one_of_the_two_is_called(
-    database: Database[AsyncSession], commits: bool
-) -> None:
+async def test_one_of_the_two_is_called(database: Database[AsyncSession], commits: bool) -> None:
     fates: list[str] = []
     app = FastAPI()
 
@@ -147,7 +145,9 @@ async def test_what_is_committed_by_hand_is_committed_whatever_follows(
     assert await item_names(database) == ["lamp"]
 
 
-@pytest.mark.parametrize("end", [AsyncSession.rollback, AsyncSession.close, AsyncSession.invalidate])
+@pytest.mark.parametrize(
+    "end", [AsyncSession.rollback, AsyncSession.close, AsyncSession.invalidate]
+)
 async def test_what_is_undone_by_hand_is_rolled_back_whatever_follows(
     database: Database[AsyncSession], end: Callable[[AsyncSession], Awaitable[None]]
 ) -> None:
@@ -225,10 +225,9 @@ async def test_a_savepoint_that_is_released_is_committed_with_the_unit_of_work(
     database: Database[AsyncSession],
 ) -> None:
     fates: list[str] = []
-    async with database.begin() as session, session.begin_nested():
-        async with session.begin_nested():
-            session.add(Item(name="lamp"))
-            follow(session, fates)
+    async with database.begin() as session, session.begin_nested(), session.begin_nested():
+        session.add(Item(name="lamp"))
+        follow(session, fates)
     assert fates == ["it committed"]
     assert await item_names(database) == ["lamp"]
 
@@ -383,7 +382,11 @@ async def test_they_see_the_contextvars_of_the_request(
         after_commit(session, lambda: seen.append(user.get()))
 
     await asyncio.gather(
-        *(request(app, "GET", f"/{kind}?name={kind}{n}") for kind in ("async", "sync") for n in "12")
+        *(
+            request(app, "GET", f"/{kind}?name={kind}{n}")
+            for kind in ("async", "sync")
+            for n in "12"
+        )
     )
     assert sorted(seen) == ["async1", "async2", "sync1", "sync2"]
 

@@ -105,7 +105,7 @@ async def test_a_session_in_depends_is_refused_when_the_route_is_declared(
 
             @app.get("/")
             async def endpoint(
-                session: Annotated[AsyncSession, Depends(dependency)],  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] -- the mistake
+                session: Annotated[AsyncSession, Depends(dependency)],  # pyright: ignore[reportArgumentType] -- the mistake
             ) -> None: ...
 
 

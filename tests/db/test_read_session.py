@@ -114,7 +114,7 @@ REFUSED: list[Work] = [
 @pytest.mark.parametrize("work", REFUSED)
 async def test_what_writes_is_refused(database: Database[AsyncSession], work: Work) -> None:
     await stock(database)
-    with pytest.raises(ReadOnlyError, match="read_session does not write, and .*: use session"):
+    with pytest.raises(ReadOnlyError, match=r"read_session does not write, and .*: use session"):
         await read(database, work)
     assert checked_out(database) == 0
     assert await item_names(database) == ["lamp"]
@@ -197,9 +197,7 @@ async def test_nothing_waits_for_the_commit_of_a_session_that_has_none(
 ) -> None:
     for register in (after_commit, after_rollback):
 
-        async def work(
-            session: AsyncSession, register: Callable[..., None] = register
-        ) -> None:
+        async def work(session: AsyncSession, register: Callable[..., None] = register) -> None:
             register(session, list)
 
         with pytest.raises(TypeError, match="is no session that fastkit commits"):
@@ -226,16 +224,19 @@ def sync_change(session: Session) -> None:
     session.scalars(select(Item)).one().name = "chair"
 
 
+SYNC_WRITES: list[SyncWork] = [
+    lambda session: session.add(Item(name="chair")),
+    lambda session: session.execute(insert(Item), [{"name": "chair"}]),
+    lambda session: session.execute(update(TABLE).values(name="chair")),
+    lambda session: session.execute(delete(TABLE)),
+    sync_change,
+    lambda session: session.commit(),
+]
+
+
 @pytest.mark.parametrize(
     "work",
-    [
-        lambda session: session.add(Item(name="chair")),
-        lambda session: session.execute(insert(Item), [{"name": "chair"}]),
-        lambda session: session.execute(update(TABLE).values(name="chair")),
-        lambda session: session.execute(delete(TABLE)),
-        sync_change,
-        lambda session: session.commit(),
-    ],
+    SYNC_WRITES,
     ids=["add", "insert", "update", "delete", "change", "commit"],
 )
 async def test_what_writes_is_refused_by_a_sync_database(

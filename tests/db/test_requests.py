@@ -36,18 +36,21 @@ class Answer(BaseModel):
 
 def async_app(database: Database[AsyncSession]) -> FastAPI:
     app = FastAPI()
-    SessionDep = Annotated[AsyncSession, database.session]
 
-    async def written(session: SessionDep, name: str = "lamp") -> None:
+    async def written(
+        session: Annotated[AsyncSession, database.session], name: str = "lamp"
+    ) -> None:
         session.add(Item(name=name))
         await session.flush()
 
-    async def fails_after(session: SessionDep) -> AsyncIterator[None]:
+    async def fails_after(
+        session: Annotated[AsyncSession, database.session],
+    ) -> AsyncIterator[None]:
         yield
         await session.flush()
         raise LookupError
 
-    async def adds_after(session: SessionDep) -> AsyncIterator[None]:
+    async def adds_after(session: Annotated[AsyncSession, database.session]) -> AsyncIterator[None]:
         yield
         session.add(Item(name="audit"))
 
@@ -73,12 +76,10 @@ def async_app(database: Database[AsyncSession]) -> FastAPI:
         return cast("Answer", {"id": "x"})
 
     @app.post("/orphan", dependencies=dependencies)
-    async def orphan(session: SessionDep) -> None:
+    async def orphan(session: Annotated[AsyncSession, database.session]) -> None:
         session.add(Part(item_id=999))
 
-    @app.post(
-        "/fails-after", dependencies=[*dependencies, Depends(fails_after, scope="function")]
-    )
+    @app.post("/fails-after", dependencies=[*dependencies, Depends(fails_after, scope="function")])
     async def fails() -> None: ...
 
     @app.post("/adds-after", dependencies=[*dependencies, Depends(adds_after, scope="function")])
@@ -89,12 +90,14 @@ def async_app(database: Database[AsyncSession]) -> FastAPI:
         return JSONResponse({}, 409)
 
     @app.post("/returned-after-rollback", dependencies=dependencies)
-    async def returned_after_rollback(session: SessionDep) -> JSONResponse:
+    async def returned_after_rollback(
+        session: Annotated[AsyncSession, database.session],
+    ) -> JSONResponse:
         await session.rollback()
         return JSONResponse({}, 409)
 
     @app.post("/committed-by-hand", dependencies=dependencies)
-    async def committed_by_hand(session: SessionDep) -> None:
+    async def committed_by_hand(session: Annotated[AsyncSession, database.session]) -> None:
         await session.commit()
         session.add(Item(name="lost"))
         await session.flush()
@@ -105,18 +108,17 @@ def async_app(database: Database[AsyncSession]) -> FastAPI:
 
 def sync_app(database: SyncDatabase[Session]) -> FastAPI:
     app = FastAPI()
-    SessionDep = Annotated[Session, database.session]
 
-    def written(session: SessionDep, name: str = "lamp") -> None:
+    def written(session: Annotated[Session, database.session], name: str = "lamp") -> None:
         session.add(Item(name=name))
         session.flush()
 
-    def fails_after(session: SessionDep) -> Iterator[None]:
+    def fails_after(session: Annotated[Session, database.session]) -> Iterator[None]:
         yield
         session.flush()
         raise LookupError
 
-    def adds_after(session: SessionDep) -> Iterator[None]:
+    def adds_after(session: Annotated[Session, database.session]) -> Iterator[None]:
         yield
         session.add(Item(name="audit"))
 
@@ -142,12 +144,10 @@ def sync_app(database: SyncDatabase[Session]) -> FastAPI:
         return cast("Answer", {"id": "x"})
 
     @app.post("/orphan", dependencies=dependencies)
-    def orphan(session: SessionDep) -> None:
+    def orphan(session: Annotated[Session, database.session]) -> None:
         session.add(Part(item_id=999))
 
-    @app.post(
-        "/fails-after", dependencies=[*dependencies, Depends(fails_after, scope="function")]
-    )
+    @app.post("/fails-after", dependencies=[*dependencies, Depends(fails_after, scope="function")])
     def fails() -> None: ...
 
     @app.post("/adds-after", dependencies=[*dependencies, Depends(adds_after, scope="function")])
@@ -158,12 +158,12 @@ def sync_app(database: SyncDatabase[Session]) -> FastAPI:
         return JSONResponse({}, 409)
 
     @app.post("/returned-after-rollback", dependencies=dependencies)
-    def returned_after_rollback(session: SessionDep) -> JSONResponse:
+    def returned_after_rollback(session: Annotated[Session, database.session]) -> JSONResponse:
         session.rollback()
         return JSONResponse({}, 409)
 
     @app.post("/committed-by-hand", dependencies=dependencies)
-    def committed_by_hand(session: SessionDep) -> None:
+    def committed_by_hand(session: Annotated[Session, database.session]) -> None:
         session.commit()
         session.add(Item(name="lost"))
         session.flush()
@@ -219,9 +219,7 @@ async def shop(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         ("/committed-by-hand", 418, ["lamp"]),
     ],
 )
-async def test_what_a_request_stores(
-    shop: Shop, path: str, status: int, stored: list[str]
-) -> None:
+async def test_what_a_request_stores(shop: Shop, path: str, status: int, stored: list[str]) -> None:
     async with client(shop.app) as http:
         assert (await http.post(path)).status_code == status
         assert checked_out(shop.database) == 0
@@ -257,22 +255,21 @@ async def test_the_commit_comes_before_the_response_starts(shop: Shop) -> None:
 async def test_all_of_a_requests_dependencies_share_its_session(
     sqlite: Database[AsyncSession],
 ) -> None:
-    SessionDep = Annotated[AsyncSession, sqlite.session]
     seen: list[AsyncSession] = []
 
-    async def plain(session: SessionDep) -> None:
+    async def plain(session: Annotated[AsyncSession, sqlite.session]) -> None:
         seen.append(session)
 
-    def in_a_thread(session: SessionDep) -> None:
+    def in_a_thread(session: Annotated[AsyncSession, sqlite.session]) -> None:
         seen.append(session)
 
     async def on_top(
-        session: SessionDep, _: Annotated[None, Depends(plain)]
+        session: Annotated[AsyncSession, sqlite.session], _: Annotated[None, Depends(plain)]
     ) -> AsyncIterator[None]:
         seen.append(session)
         yield
 
-    async def user(scopes: SecurityScopes, session: SessionDep) -> str:
+    async def user(scopes: SecurityScopes, session: Annotated[AsyncSession, sqlite.session]) -> str:
         seen.append(session)
         return scopes.scope_str
 
@@ -287,7 +284,7 @@ async def test_all_of_a_requests_dependencies_share_its_session(
         ],
     )
     async def endpoint(
-        session: SessionDep,
+        session: Annotated[AsyncSession, sqlite.session],
         reader: Annotated[str, Security(user, scopes=["read"])],
         other: Annotated[str, Security(user, scopes=["read", "more"])],
     ) -> list[str]:
@@ -418,14 +415,14 @@ async def test_no_2xx_without_a_commit_wherever_the_session_is_used(
 # Several databases.
 
 
-@pytest.mark.parametrize(
-    ("first_fails", "second_fails", "stored"),
-    [
-        (False, False, (["lamp"], ["lamp"])),
-        (False, True, ([], [])),  # the last opened is committed first
-        (True, False, ([], ["lamp"])),  # and its commit stays
-    ],
-)
+STORED: list[tuple[bool, bool, tuple[list[str], list[str]]]] = [
+    (False, False, (["lamp"], ["lamp"])),
+    (False, True, ([], [])),  # the last opened is committed first
+    (True, False, ([], ["lamp"])),  # and its commit stays
+]
+
+
+@pytest.mark.parametrize(("first_fails", "second_fails", "stored"), STORED)
 async def test_several_databases_have_a_transaction_each(
     tmp_path: Path, first_fails: bool, second_fails: bool, stored: tuple[list[str], list[str]]
 ) -> None:

@@ -143,6 +143,13 @@ def test_a_kind_of_error_needs_an_error_status(status: Any) -> None:
         type("WrongError", (ProblemError,), {"status": status})
 
 
+def test_a_kind_of_error_may_have_its_status_by_name() -> None:
+    class GoneError(ProblemError):
+        status = HTTPStatus.GONE
+
+    assert strict_json(bytes(GoneError().problem.to_response().body))["status"] == 410
+
+
 def test_a_kind_of_error_without_a_status_is_refused_when_it_is_made() -> None:
     with pytest.raises(TypeError, match="status is None"):
         type("NamelessError", (ProblemError,), {})

@@ -219,7 +219,7 @@ async def _end_async(session: AsyncSession, unit: UnitSession, *, commit: bool) 
             await session.commit()
     finally:
         unit.ended = True
-        while not await session.run_sync(_release):
+        while not await session.run_sync(_release):  # noqa: ASYNC110 -- a thread sets no event
             await asyncio.sleep(_PAUSE)
         for function in _due(unit):
             try:

@@ -163,7 +163,7 @@ class ProblemError(HTTPException):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         status: object = getattr(cls, "status", None)
-        if type(status) is not int or not 400 <= status <= 599:
+        if not isinstance(status, int) or not 400 <= status <= 599:
             raise TypeError(
                 f"{cls.__qualname__}.status is {status!r}, which is no error status: "
                 "set it to an integer from 400 to 599."
