@@ -161,7 +161,8 @@ async def complaints() -> AsyncIterator[list[str]]:
     yield heard
     gc.collect()
     loop.set_exception_handler(before)
-    assert heard == []
+    # asyncpg's own, about a connection that was cancelled while it was being made.
+    assert [text for text in heard if "unexpected connection_lost() call" not in text] == []
 
 
 async def settle(left: set[asyncio.Task[Any]]) -> None:

@@ -11,7 +11,7 @@ from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from fastapi import FastAPI, params
 from fastapi.routing import APIRoute
-from sqlalchemy import URL, Connection, Engine, create_engine, event, literal, make_url, select
+from sqlalchemy import URL, Engine, create_engine, literal, make_url, select
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import SingletonThreadPool
 from starlette.requests import HTTPConnection
 
+from fastkit.db._engine import watch
 from fastkit.db._problems import came_while_connecting
 from fastkit.db._unit import (
     ReadOnlySession,
@@ -151,7 +152,7 @@ class Database(_Sessions, Generic[_AS]):
         options = _options(bind)
         connectable: AsyncEngine | AsyncConnection = options["bind"]
         self._engine = connectable if isinstance(connectable, AsyncEngine) else connectable.engine
-        _begin_before_savepoints(self._engine.sync_engine)
+        watch(self._engine.sync_engine)
         base = options.pop("sync_session_class", None) or bind.class_.sync_session_class
         kind = cast("type[_AS]", bind.class_)
         self._maker = async_sessionmaker(
@@ -243,7 +244,7 @@ class SyncDatabase(_Sessions, Generic[_S]):
         options = _options(bind)
         self._engine: Engine = options["bind"].engine
         _refuse_engine_without_threads(self._engine)
-        _begin_before_savepoints(self._engine)
+        watch(self._engine)
         kind: type[_S] = _derived(UnitSession, bind.class_)
         self._maker = sessionmaker(class_=kind, **options)
         kind = _derived(ReadOnlySession, bind.class_)
@@ -339,18 +340,6 @@ def _reading(options: dict[str, Any]) -> dict[str, Any]:
 def _derived(unit: type[UnitSession], base: type[Session]) -> type[Any]:
     """`unit` with the ways of the app's own session class."""
     return unit if base is Session else type(base.__name__, (unit, base), {})
-
-
-def _begin_before_savepoints(engine: Engine) -> None:
-    """Python's sqlite3 begins no transaction for a savepoint: releasing the first would commit."""
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "savepoint", _begin_on_sqlite)
-
-
-def _begin_on_sqlite(connection: Connection, _: str) -> None:
-    driver: Any = connection.connection.driver_connection
-    if not driver.in_transaction:
-        connection.exec_driver_sql("BEGIN")
 
 
 def _refuse_engine_without_threads(engine: Engine) -> None:

@@ -226,8 +226,8 @@ async def _end_async(session: AsyncSession, unit: UnitSession, *, commit: bool) 
                 result = function()
                 if inspect.isawaitable(result):
                     await result
-            except (Exception, asyncio.CancelledError):
-                _log_failed(function)
+            except (Exception, asyncio.CancelledError) as exc:
+                _log_failed(function, exc)
 
 
 def end_sync(session: Session, *, commit: bool) -> None:
@@ -243,8 +243,8 @@ def end_sync(session: Session, *, commit: bool) -> None:
         for function in _due(unit):
             try:
                 function()
-            except Exception:
-                _log_failed(function)
+            except Exception as exc:
+                _log_failed(function, exc)
 
 
 def _release(session: Session) -> bool:
@@ -263,8 +263,11 @@ def _release(session: Session) -> bool:
     return True
 
 
-def _log_failed(function: Callable[[], object]) -> None:
-    _logger.exception("%r raised after the unit of work had ended; the others go on", function)
+def _log_failed(function: Callable[[], object], exc: BaseException) -> None:
+    exc.__context__ = None  # a failed commit, whose text has SQL and parameters
+    _logger.error(
+        "%r raised after the unit of work had ended; the others go on", function, exc_info=exc
+    )
 
 
 async def uninterrupted(work: Coroutine[Any, Any, None]) -> None:
@@ -287,5 +290,6 @@ async def uninterrupted(work: Coroutine[Any, Any, None]) -> None:
         task.result()
     else:
         if not task.cancelled() and (failure := task.exception()) is not None:
-            _logger.error("the end of a cancelled unit of work failed", exc_info=failure)
+            # Not its text, which has SQL and parameters.
+            _logger.error("the end of a cancelled unit of work failed: %s", type(failure).__name__)
         raise cancelled

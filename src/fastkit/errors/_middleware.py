@@ -19,6 +19,7 @@ __all__ = ("ErrorMiddleware", "refuse_rival_handler")
 # Bytes: a control frame carries 125, of which the close code takes 2 (RFC 6455, section 5.5).
 _MAX_REASON = 123
 
+_GONE = (ClientDisconnect, WebSocketDisconnect)
 _WEBSOCKET_ENDS = frozenset({"websocket.close", "websocket.http.response.start"})
 
 
@@ -165,15 +166,13 @@ class _Sender:
 
     def is_cut_off(self, exc: Exception) -> bool:
         """Whether `exc` says only that the client has gone, or that nothing more can be sent."""
-
-        def says_so(leaf: BaseException) -> bool:
-            return isinstance(leaf, ClientDisconnect | WebSocketDisconnect) or any(
-                leaf is failure for failure in self.failures
-            )
-
         if isinstance(exc, ExceptionGroup):
-            return cast("ExceptionGroup[Exception]", exc).split(says_so)[1] is None
-        return says_so(exc)
+            group = cast("ExceptionGroup[Exception]", exc)
+            return group.split(lambda leaf: self._says_so(leaf))[1] is None
+        return self._says_so(exc)
+
+    def _says_so(self, exc: BaseException) -> bool:
+        return isinstance(exc, _GONE) or any(exc is failure for failure in self.failures)
 
 
 async def _close(code: int, reason: str, scope: Scope, receive: Receive, send: Send) -> None:
