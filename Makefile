@@ -24,7 +24,7 @@ demo: $(MADE)/demo
 	@exec $(BIN)/python -m uvicorn examples.catalogue.app:app --host 127.0.0.1 --port $(PORT)
 
 test: $(MADE)/test
-	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses=auto --dist=loadfile)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 check: $(MADE)/nox
 	$(BIN)/nox $(ARGS)

@@ -26,8 +26,6 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 # Route templates are found another way on each side of 0.137; both ends of the range have legs of
 # their own.
 FASTAPIS = ("0.136", "0.137")
-# A page's blocks share names, and servers are started once a file: files are not split.
-PARALLEL = ("--numprocesses=auto", "--dist=loadfile")
 # Blocks whose tests cannot run without an extra.
 EXTRA_BLOCKS = ("db",)
 
@@ -80,7 +78,7 @@ def install(
 def tests(session: nox.Session) -> None:
     """All tests at the newest versions."""
     install(session, "test", "drivers", "companions", "demo")
-    session.run("pytest", *PARALLEL, *session.posargs)
+    session.run("pytest", "-nauto", *session.posargs)
 
 
 @nox.session
@@ -89,7 +87,7 @@ def newest(session: nox.Session) -> None:
     install(session, "test", "drivers", "companions", "demo", "coverage")
     session.run("uv", "pip", "list")
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *PARALLEL, *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", "-nauto", *session.posargs)
 
 
 @nox.session
@@ -113,7 +111,7 @@ def lowest(session: nox.Session) -> None:
     pins.write_text(frozen)
     session.install(f"--constraints={pins}", "--group=test", "--group=demo")
     session.install("--no-deps", str(build_wheel(session)))
-    session.run("pytest", *PARALLEL, *session.posargs)
+    session.run("pytest", "-nauto", *session.posargs)
 
 
 def check_floors(session: nox.Session, installed: dict[str, str]) -> None:
@@ -133,7 +131,9 @@ def check_floors(session: nox.Session, installed: dict[str, str]) -> None:
 def fastapi(session: nox.Session, version: str) -> None:
     """The blocks that read FastAPI's routes, on the versions where those changed."""
     install(session, "test", "drivers", also=(f"fastapi=={version}.*",))
-    session.run("pytest", "tests/timing", "tests/errors", "tests/request_id", *session.posargs)
+    session.run(
+        "pytest", "-nauto", "tests/timing", "tests/errors", "tests/request_id", *session.posargs
+    )
 
 
 @nox.session
@@ -145,7 +145,7 @@ def bare(session: nox.Session) -> None:
     ignored = [f"--ignore=tests/{block}" for block in EXTRA_BLOCKS]
     # No driver is installed either, so no service can be required.
     optional = {"FASTKIT_REQUIRE_SERVICES": "0"}
-    session.run("pytest", *PARALLEL, "tests", *ignored, *session.posargs, env=optional)
+    session.run("pytest", "-nauto", "tests", *ignored, *session.posargs, env=optional)
 
 
 @nox.session

@@ -11,8 +11,8 @@ from tests.support import Postgres, Serve
 
 pytestmark = pytest.mark.anyio
 
-# A client that opens all its connections at once, and waits for each.
-LIMITS = httpx.Limits(max_connections=None)
+# All at once, and none kept for later: a slow test could meet the server closing it.
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 
 
 async def ask(http: httpx.AsyncClient, numbers: range, path: str) -> dict[str, httpx.Response]:
