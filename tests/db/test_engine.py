@@ -1,70 +1,19 @@
-"""A commit that returns has committed, whatever went wrong before it."""
+"""What an engine is watched for, and what is not in the log."""
 
 import asyncio
 import logging
 
 import pytest
-from sqlalchemy import insert, text
-from sqlalchemy.exc import DataError, IntegrityError, InvalidRequestError
+from sqlalchemy import text
+from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session
 
-from fastkit.db import Database, SyncDatabase, after_commit, after_rollback
+from fastkit.db import Database, after_rollback
 from tests.db.models import Item
-from tests.db.support import checked_out, item_names, sync_item_names
+from tests.db.support import checked_out
 from tests.support import Postgres
 
 pytestmark = pytest.mark.anyio
-
-
-async def test_a_failure_that_was_caught_is_not_taken_for_a_commit(
-    database: Database[AsyncSession],
-) -> None:
-    """PostgreSQL would answer the COMMIT with a silent ROLLBACK; SQLite commits the rest."""
-    fates: list[str] = []
-    refused = False
-    try:
-        async with database.begin() as session:
-            after_commit(session, lambda: fates.append("committed"))
-            after_rollback(session, lambda: fates.append("rolled back"))
-            await session.execute(insert(Item).values(name="lamp"))
-            with pytest.raises(IntegrityError):
-                await session.execute(insert(Item).values(name="lamp"))
-    except InvalidRequestError as exc:
-        refused = "begin_nested" in str(exc)
-    assert refused is (database.engine.dialect.name == "postgresql")
-    assert await item_names(database) == ([] if refused else ["lamp"])
-    assert fates == (["rolled back"] if refused else ["committed"])
-    assert checked_out(database) == 0
-    async with database.begin() as session:
-        session.add(Item(name="chair"))
-    assert "chair" in await item_names(database)
-
-
-async def test_a_failure_in_a_savepoint_leaves_the_rest_to_be_committed(
-    database: Database[AsyncSession],
-) -> None:
-    async with database.begin() as session:
-        await session.execute(insert(Item).values(name="lamp"))
-        with pytest.raises(IntegrityError):
-            async with session.begin_nested():
-                await session.execute(insert(Item).values(name="lamp"))
-    assert await item_names(database) == ["lamp"]
-
-
-def test_a_failure_that_was_caught_is_not_taken_for_a_commit_by_a_sync_database(
-    sync_database: SyncDatabase[Session],
-) -> None:
-    refused = False
-    try:
-        with sync_database.begin() as session:
-            session.execute(insert(Item).values(name="lamp"))
-            with pytest.raises(IntegrityError):
-                session.execute(insert(Item).values(name="lamp"))
-    except InvalidRequestError:
-        refused = True
-    assert refused is (sync_database.engine.dialect.name == "postgresql")
-    assert sync_item_names(sync_database) == ([] if refused else ["lamp"])
 
 
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
