@@ -49,7 +49,7 @@ FAILURES: list[Work] = [twice, nonsense, division, wrong_type, flush]
 
 
 async def answer(database: Database[AsyncSession], work: Work) -> tuple[int, list[str], list[str]]:
-    """The status of a path operation that adds a lamp and does `work`; the fates; what is stored."""
+    """What a path operation that adds a lamp and does `work` answers; the fates; what is stored."""
     fates: list[str] = []
     app = FastAPI()
 
@@ -69,7 +69,7 @@ async def answer(database: Database[AsyncSession], work: Work) -> tuple[int, lis
 
 
 COMMITTED = (200, ["committed"], ["lamp"])
-ROLLED_BACK = (500, ["rolled back"], [])
+ROLLED_BACK: tuple[int, list[str], list[str]] = (500, ["rolled back"], [])
 
 
 @pytest.mark.parametrize("failure", FAILURES)
