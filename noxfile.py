@@ -44,6 +44,9 @@ def runs(python: str) -> bool:
     return subprocess.run([command, "-c", ""], capture_output=True, check=False).returncode == 0
 
 
+# Python 3.11 hangs when a dead thread's greenlet is dropped under a tracer that watches greenlets.
+COVERED = next((python for python in ("3.13", "3.12", "3.14") if runs(python)), "3.13")
+
 nox.options.sessions = [
     "lint",
     "typing",
@@ -51,7 +54,7 @@ nox.options.sessions = [
     "newest",
     "coverage",
     "lowest",
-    *[f"tests-{python}" for python in PYTHONS if python != FLOOR and runs(python)],
+    *[f"tests-{python}" for python in PYTHONS if python not in (FLOOR, COVERED) and runs(python)],
     "fastapi",
     "bare",
     "docs",
@@ -81,19 +84,20 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", "-nauto", *session.posargs)
 
 
-@nox.session
+@nox.session(python=FLOOR)
 def newest(session: nox.Session) -> None:
-    """All tests at the newest versions, recorded for `coverage`."""
-    install(session, "test", "drivers", "companions", "demo", "coverage")
+    """All tests at the newest versions, on the oldest Python."""
+    install(session, "test", "drivers", "companions", "demo")
     session.run("uv", "pip", "list")
+    session.run("pytest", "-nauto", *session.posargs)
+
+
+@nox.session(python=COVERED)
+def coverage(session: nox.Session) -> None:
+    """All tests take every branch of the package."""
+    install(session, "test", "drivers", "companions", "demo", "coverage")
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", "-nauto", *session.posargs)
-
-
-@nox.session
-def coverage(session: nox.Session) -> None:
-    """Every branch of the package was taken by `newest`."""
-    session.install("--group=coverage")
     session.run("coverage", "combine")
     session.run("coverage", "report")
 

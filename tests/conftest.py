@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import (
     Postgres,
@@ -15,6 +16,13 @@ from tests.support import (
     temporary_database,
     unavailable,
 )
+
+# How long an example takes says how busy the machine is. The rest is as Hypothesis has it, which
+# differs where it sees that it runs in CI.
+settings.register_profile(
+    "patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
