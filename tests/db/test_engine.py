@@ -2,18 +2,26 @@
 
 import asyncio
 import logging
+import sqlite3
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fastkit.db import Database, after_rollback
+from fastkit.db import Database, SyncDatabase, after_rollback
 from tests.db.models import Item
 from tests.db.support import checked_out
 from tests.support import Postgres
 
 pytestmark = pytest.mark.anyio
+
+
+def test_an_engine_for_another_database_is_left_as_it_is() -> None:
+    engine = create_engine("mysql+pymysql://localhost/shop", module=sqlite3)  # never connects
+    assert SyncDatabase(engine).engine is engine
+    for name in ("begin", "commit", "rollback_savepoint", "savepoint"):
+        assert not list(getattr(engine.dispatch, name))
 
 
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
