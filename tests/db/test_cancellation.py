@@ -243,6 +243,8 @@ async def test_a_request_behind_a_middleware_with_tasks_of_its_own(
 @pytest.mark.parametrize("cold", [False, True], ids=["connected", "connecting"])
 # Old versions of SQLAlchemy drop a new connection when they are cancelled while they set it up.
 @pytest.mark.filterwarnings("ignore:unclosed connection <asyncpg:ResourceWarning")
+# So does aiosqlite, of which Python tells from 3.13 on.
+@pytest.mark.filterwarnings("ignore:unclosed database in <sqlite3:ResourceWarning")
 @pytest.mark.usefixtures("complaints")
 async def test_a_unit_of_work(database: Database[AsyncSession], way: Way, cold: bool) -> None:
     probe = Probe(database)
@@ -260,3 +262,26 @@ async def test_a_unit_of_work(database: Database[AsyncSession], way: Way, cold: 
 
     seen = await check_at_each_step(probe, way, unit, cold=cold)
     assert {"committed", "rolled back"} <= seen
+
+
+async def test_a_scope_does_not_keep_the_loop_busy_while_it_waits_for_the_end(
+    sqlite: Database[AsyncSession],
+) -> None:
+    """anyio cancels at each await, and so on each turn of the loop where nothing holds it off."""
+    scope = anyio.CancelScope()
+    told: list[str] = []
+
+    async def slow() -> None:
+        scope.cancel()
+        await asyncio.sleep(0.2)
+        told.append("committed")
+
+    async def work() -> None:
+        with scope:
+            async with sqlite.begin() as session:
+                after_commit(session, slow)
+
+    with stepping(-1, list) as steps:
+        await asyncio.create_task(work())
+    assert told == ["committed"]
+    assert steps.taken < 50

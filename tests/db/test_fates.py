@@ -10,7 +10,7 @@ from typing import Annotated
 
 import pytest
 from fastapi import Depends, FastAPI, HTTPException
-from sqlalchemy import event, text
+from sqlalchemy import event, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
@@ -361,6 +361,23 @@ async def test_they_may_open_a_unit_of_work_on_the_only_connection(
     assert {"sync lamp", "sync note"} <= set(sync_item_names(sync_database))
 
 
+async def test_they_cannot_use_the_session_that_has_ended(
+    sqlite: Database[AsyncSession],
+    sync_sqlite: SyncDatabase[Session],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with sqlite.begin() as session:
+        after_commit(session, lambda: session.add(Item(name="late")))
+        after_commit(session, lambda: after_commit(session, list))
+        after_commit(session, lambda: session.scalars(select(Item)))
+    with sync_sqlite.begin() as sync_session:
+        after_commit(sync_session, lambda: sync_session.add(Item(name="late")))
+    errors = [record.exc_info[0] for record in caplog.records if record.exc_info]
+    assert errors == [SessionEndedError] * 4
+    assert await item_names(sqlite) == []
+    assert sync_item_names(sync_sqlite) == []
+
+
 async def test_they_see_the_contextvars_of_the_request(
     sqlite: Database[AsyncSession], sync_sqlite: SyncDatabase[Session]
 ) -> None:
@@ -455,3 +472,26 @@ async def test_a_broken_connection_is_a_rollback_and_is_not_used_again(
     assert checked_out(database) == 0
     for _ in range(3):
         assert await item_names(database) == []
+
+
+async def test_a_rollback_that_fails_is_logged_and_changes_nothing(
+    database: Database[AsyncSession], caplog: pytest.LogCaptureFixture
+) -> None:
+    fates: list[str] = []
+    engine = database.engine.sync_engine
+
+    def fail(_: object) -> None:
+        raise KeyError("no rollback today")
+
+    with pytest.raises(LookupError, match="mine"):
+        async with database.begin() as session:
+            follow(session, fates)
+            session.add(Item(name="lamp"))
+            await session.flush()
+            event.listen(engine, "rollback", fail)
+            raise LookupError("mine")
+    event.remove(engine, "rollback", fail)
+    assert fates == ["it rolled back"]
+    assert "no rollback today" in caplog.text
+    assert checked_out(database) == 0
+    assert await item_names(database) == []

@@ -62,3 +62,21 @@ async def test_commits_are_not_kept_waiting_by_the_path_operations_that_wait_for
         assert {response.status_code for response in responses.values()} == {201}
         assert (await http.get("/items")).json() == list(responses)
         assert (await http.get("/state")).json()["checked_out"] == 0
+
+
+@pytest.mark.parametrize(("driver", "kind"), [("asyncpg", "async"), ("psycopg", "sync")])
+async def test_a_client_that_does_not_wait_for_the_answer_changes_nothing(
+    serve: Serve, postgres: Postgres, driver: str, kind: str
+) -> None:
+    url = postgres.url(driver)
+    create_tables(url)
+    env = {"DATABASE_URL": url, "POOL_SIZE": "1", "HOLD": "0.5"}
+    server = serve(f"tests.db.served_{kind}:app", env=env)
+    async with httpx.AsyncClient(base_url=server.base_url, timeout=60, limits=LIMITS) as http:
+        await http.get("/items")  # connects
+        with pytest.raises(httpx.ReadTimeout):
+            await http.post("/slow", params={"name": "lamp"}, timeout=0.2)
+        # This one waits for the only connection.
+        assert (await http.post("/slow", params={"name": "chair"})).status_code == 201
+        assert (await http.get("/items")).json() == ["chair", "lamp"]
+        assert (await http.get("/state")).json()["checked_out"] == 0

@@ -23,14 +23,14 @@ from tests.db.support import (
     sync_item_names,
 )
 
-DEPTH = st.integers(0, 3)
-OPERATIONS = st.one_of(
-    st.tuples(st.sampled_from(["add", "flush", "register", "savepoint", "clash"]), st.just(0)),
-    st.tuples(st.sampled_from(["release", "undo"]), DEPTH),
-    st.tuples(st.sampled_from(["commit", "rollback", "close"]), st.just(0)),
-)
+OPERATIONS = [
+    *["add", "savepoint", "savepoint", "release", "undo"] * 2,
+    *["flush", "clash", "commit", "rollback", "close"],
+]
+# The number chooses one of the open savepoints.
+steps = st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 3))
 every_unit_of_work = given(
-    operations=st.lists(OPERATIONS, max_size=14), ending=st.sampled_from(["ends", "raises"])
+    operations=st.lists(steps, min_size=3, max_size=15), ending=st.sampled_from(["ends", "raises"])
 )
 thoroughly = settings(max_examples=150, deadline=None)
 
@@ -98,15 +98,16 @@ class Play:
             name = self.new("item")
             self.session.add(Item(name=name))
             self.model.frames[-1].names.append(name)
-        elif operation == "register":
             self.register()
         elif operation == "savepoint":
             self.savepoints.append(await waited(self.session.begin_nested()))
             self.model.frames.append(Frame())
+            await self.do("add", 0)
         elif operation == "clash":
             await self.clash()
         elif operation in {"release", "undo"}:
-            if depth < len(self.savepoints):
+            if self.savepoints:
+                depth %= len(self.savepoints)
                 end = self.savepoints[depth]
                 await waited(end.commit() if operation == "release" else end.rollback())
                 del self.savepoints[depth:]
@@ -120,7 +121,6 @@ class Play:
     async def clash(self) -> None:
         """A flush that fails in a savepoint, which is rolled back for it."""
         await self.do("savepoint", 0)
-        self.register()
         name = self.new("clash")
         self.session.add_all([Item(name=name), Item(name=name)])
         with suppress(IntegrityError):

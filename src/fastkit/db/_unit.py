@@ -214,13 +214,16 @@ async def end_async(session: AsyncSession, *, commit: bool) -> None:
 
 
 async def _end_async(session: AsyncSession, unit: UnitSession, *, commit: bool) -> None:
+    released = False
     try:
         if commit and unit.in_transaction():
-            await session.commit()
+            released = await session.run_sync(_commit_and_release)
     finally:
         unit.ended = True
-        while not await session.run_sync(_release):  # noqa: ASYNC110 -- a thread sets no event
-            await asyncio.sleep(_PAUSE)
+        while not released:
+            released = await session.run_sync(_release)
+            if not released:
+                await asyncio.sleep(_PAUSE)
         for function in _due(unit):
             try:
                 result = function()
@@ -247,19 +250,26 @@ def end_sync(session: Session, *, commit: bool) -> None:
                 _log_failed(function, exc)
 
 
+def _commit_and_release(session: Session) -> bool:
+    # Together, for each method of a session that is awaited takes a greenlet of its own.
+    session.commit()
+    _unit(session).ended = True
+    return _release(session)
+
+
 def _release(session: Session) -> bool:
     """Roll back what is not committed and give the connection back; False: not yet possible."""
     try:
         try:
             # Also after a failed commit: SQLite keeps that transaction open in the connection.
             session.rollback()
-        except Exception as exc:
-            session.invalidate()
-            _logger.warning("rollback failed: its connection is discarded", exc_info=exc)
-        session.close()
+        finally:
+            session.close()
     except IllegalStateChangeError:
         # A task or thread that the path operation has left behind is at work in the session.
         return False
+    except Exception as exc:
+        _logger.warning("rollback failed, its connection is reset or discarded: %s", exc)
     return True
 
 

@@ -111,7 +111,10 @@ class ErrorMiddleware:
                     await self._deny_or_close(websocket, sender, unhandled or exc, problem)
             finally:
                 if unhandled is not None:
-                    raise unhandled
+                    try:
+                        raise unhandled
+                    finally:
+                        del unhandled  # as above
 
     async def _hear(
         self, group: Exception, scope: Scope, receive: Receive, sender: "_Sender"

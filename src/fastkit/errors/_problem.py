@@ -75,7 +75,7 @@ class Problem:
     title: str | None = None
     type: str = "about:blank"
     instance: str | None = None
-    extensions: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    extensions: Mapping[str, Any] = field(default_factory=lambda: {})
     headers: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
