@@ -39,8 +39,8 @@ def unknown_artist(exc: UnknownArtistError) -> Problem:
 
 app = FastAPI(title="Catalogue", version=__version__, lifespan=combine(db.lifespan, filled))
 install_exception_handlers(app, DATABASE_PROBLEMS, {UnknownArtistError: unknown_artist})
-app.add_middleware(RequestIdMiddleware)
 app.add_middleware(TimingMiddleware, server_timing=True, on_finish=demo.records.appendleft)
+app.add_middleware(RequestIdMiddleware)  # last, so outermost: whatever the others log has the id
 app.include_router(works.router)
 app.include_router(demo.router)
 

@@ -1,7 +1,7 @@
 """Several lifespans in one app."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 __all__ = ("combine",)
@@ -24,12 +24,12 @@ def combine(*lifespans: _Lifespan) -> Callable[[Any], AbstractAsyncContextManage
     @asynccontextmanager
     async def combined(app: Any) -> AsyncGenerator[dict[str, Any]]:
         state: dict[str, Any] = {}
-        started: list[AbstractAsyncContextManager[Mapping[str, Any] | None]] = []
-        try:
+        async with AsyncExitStack() as stack:
             for lifespan in lifespans:
                 context = lifespan(app)
                 yielded = await context.__aenter__()
-                started.append(context)
+                # No exception of another one: it would skip what follows a bare `yield`.
+                stack.push_async_callback(context.__aexit__, None, None, None)
                 for key, value in (yielded or {}).items():
                     if key in state:
                         raise ValueError(
@@ -37,16 +37,5 @@ def combine(*lifespans: _Lifespan) -> Callable[[Any], AbstractAsyncContextManage
                         )
                     state[key] = value
             yield state
-        finally:
-            await _end(started)
 
     return combined
-
-
-async def _end(started: list[AbstractAsyncContextManager[Any]]) -> None:
-    if started:
-        try:
-            # No exception of another one: it would skip what follows a bare `yield`.
-            await started.pop().__aexit__(None, None, None)
-        finally:
-            await _end(started)
