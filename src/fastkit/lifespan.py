@@ -1,7 +1,7 @@
 """Several lifespans in one app."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 __all__ = ("combine",)
@@ -24,12 +24,12 @@ def combine(*lifespans: _Lifespan) -> Callable[[Any], AbstractAsyncContextManage
     @asynccontextmanager
     async def combined(app: Any) -> AsyncGenerator[dict[str, Any]]:
         state: dict[str, Any] = {}
-        async with AsyncExitStack() as stack:
+        started: list[AbstractAsyncContextManager[Mapping[str, Any] | None]] = []
+        try:
             for lifespan in lifespans:
                 context = lifespan(app)
                 yielded = await context.__aenter__()
-                # No exception of another one: it would skip what follows a bare `yield`.
-                stack.push_async_callback(context.__aexit__, None, None, None)
+                started.append(context)
                 for key, value in (yielded or {}).items():
                     if key in state:
                         raise ValueError(
@@ -37,5 +37,17 @@ def combine(*lifespans: _Lifespan) -> Callable[[Any], AbstractAsyncContextManage
                         )
                     state[key] = value
             yield state
+        finally:
+            await _end(started)
 
     return combined
+
+
+# AsyncExitStack would drop the first exception when a second lifespan fails to end.
+async def _end(started: list[AbstractAsyncContextManager[Any]]) -> None:
+    if started:
+        try:
+            # No exception of another one: it would skip what follows a bare `yield`.
+            await started.pop().__aexit__(None, None, None)
+        finally:
+            await _end(started)
