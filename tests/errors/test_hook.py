@@ -235,3 +235,18 @@ def test_a_handler_of_the_apps_own_is_not_shown_to_the_hook() -> None:
 
     assert client(app).get("/raise/mapped").text == "own"
     assert seen == []
+
+
+@pytest.mark.parametrize("path", ["/raise/mapped", "/nowhere"])
+def test_what_a_hook_adds_to_a_problem_is_in_no_later_one(path: str) -> None:
+    async def add(connection: HTTPConnection, exc: Exception, problem: Problem) -> None:
+        extensions: Any = problem.extensions
+        extensions["secret"] = SENTINEL
+
+    def look(connection: HTTPConnection, exc: Exception, problem: Problem) -> None: ...
+
+    bare = client(make_app(look)).get(path).content
+    adding = client(make_app(add))
+    assert adding.get(path).content == bare
+    assert client(make_app(look)).get(path).content == bare
+    assert SENTINEL not in adding.get(path).text

@@ -204,6 +204,23 @@ def test_a_handler_that_is_there_already_is_a_conflict(name: str) -> None:
     assert app.exception_handlers[CONFLICTS[name]] is own
 
 
+@pytest.mark.parametrize(
+    ("taken", "mapped"),
+    [(HTTPException, KeyError), (LookupError, KeyError), (OSError, ConnectionResetError)],
+)
+def test_a_handler_that_would_answer_in_place_of_ours_is_a_conflict(
+    taken: type[Exception], mapped: type[Exception]
+) -> None:
+    app = handled_by_the_app(taken)
+    with pytest.raises(RuntimeError, match=f"has a handler for {taken.__name__} already"):
+        install_exception_handlers(app, {mapped: 409})
+
+
+def test_a_handler_for_a_more_special_exception_is_none() -> None:
+    app = handled_by_the_app(KeyError)
+    install_exception_handlers(app, {LookupError: 409})
+
+
 @pytest.mark.parametrize("key", [500, Exception])
 def test_a_handler_for_everything_is_a_conflict_before_and_after(key: Any) -> None:
     before = handled_by_the_app(key)

@@ -4,8 +4,10 @@ import json
 from itertools import product
 from typing import Annotated, Any
 
+import jsonschema  # type: ignore[import-untyped]  # it has no types
 import pytest
 from fastapi import APIRouter, Body, FastAPI, Form, HTTPException, Query
+from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from openapi_spec_validator import validate
 from pydantic import BaseModel
@@ -27,7 +29,14 @@ DEFAULT = {
 INVALID = {
     "description": "Unprocessable Content",
     "content": {
-        "application/problem+json": {"schema": {"$ref": "#/components/schemas/ValidationProblem"}}
+        "application/problem+json": {
+            "schema": {
+                "anyOf": [
+                    {"$ref": "#/components/schemas/ValidationProblem"},
+                    {"$ref": "#/components/schemas/Problem"},
+                ]
+            }
+        }
     },
 }
 
@@ -44,7 +53,24 @@ class TooOldError(ProblemError):
     title = "Too old"
 
 
+class UndeclaredError(ProblemError):
+    status = 409
+    type = "https://shop.example/problems/undeclared"
+
+
+class UndeclaredInvalidError(ProblemError):
+    status = 422
+
+
 class MappedError(Exception):
+    pass
+
+
+class MappedToInvalidError(Exception):
+    pass
+
+
+class MappedToConflictError(Exception):
     pass
 
 
@@ -63,12 +89,27 @@ RAISED: dict[str, Exception] = {
     "list": HTTPException(400, [1, 2]),
     "mapped": MappedError(),
     "crash": RuntimeError(),
+    "plain-404": HTTPException(404, "no such item"),
+    "plain-409": HTTPException(409),
+    "dict-409": HTTPException(409, {"type": "https://shop.example/x", "title": "Own", "left": 3}),
+    "list-409": HTTPException(409, [1, 2]),
+    "undeclared-409": UndeclaredError(),
+    "mapped-409": MappedToConflictError(),
+    "plain-422": HTTPException(422),
+    "dict-422": HTTPException(422, {"errors": "no list", "type": "https://shop.example/x"}),
+    "list-422": HTTPException(422, ["no mapping"]),
+    "undeclared-422": UndeclaredInvalidError("no list of errors"),
+    "mapped-422": MappedToInvalidError(),
+    "raised-422": RequestValidationError([{"msg": "by hand"}]),
 }
+PATHS = ("/items/{kind}", "/undeclared/{kind}")
 
 
 def make_app(**options: Any) -> FastAPI:
     app = FastAPI(**options)
-    install_exception_handlers(app, {MappedError: 503})
+    install_exception_handlers(
+        app, {MappedError: 503, MappedToInvalidError: 422, MappedToConflictError: 409}
+    )
 
     @app.post(
         "/items/{kind}",
@@ -80,6 +121,10 @@ def make_app(**options: Any) -> FastAPI:
         if kind in RAISED:
             raise RAISED[kind]
         return item
+
+    @app.post("/undeclared/{kind}")
+    async def undeclared(kind: str, item: Item, limit: Annotated[int, Query(gt=0)] = 1) -> Item:
+        return await create(kind, item, limit)
 
     @app.post("/form")
     async def form(name: Annotated[str, Form()]) -> str:
@@ -101,16 +146,16 @@ def served(app: FastAPI) -> Any:
     return document
 
 
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("options", [{}, {"separate_input_output_schemas": False}])
-def test_every_real_answer_fits_the_served_schema(options: dict[str, Any]) -> None:
+def test_every_real_answer_fits_the_served_schema(options: dict[str, Any], path: str) -> None:
     app = make_app(**options)
     document = served(app)
-    path = "/items/{kind}"
     bodies: list[Any] = [{"name": "tea"}, {"price": "x"}, [], "text"]
     statuses: set[int] = set()
     with client(app) as running:
         for kind, body, query in product((*RAISED, "fine"), bodies, ("", "?limit=0", "?limit=x")):
-            answer = running.post(f"/items/{kind}{query}", json=body)
+            answer = running.post(path.format(kind=kind) + query, json=body)
             assert not refused_by_schema(document, answer, path=path, method="post"), kind
             statuses.add(answer.status_code)
     assert statuses == {200, 400, 401, 404, 409, 418, 422, 500, 503}
@@ -120,23 +165,31 @@ def test_every_real_answer_fits_the_served_schema(options: dict[str, Any]) -> No
         assert not refused_by_schema(document, answer, path=path, method=method)
 
 
-def test_the_schema_refuses_what_is_not_declared() -> None:
+@pytest.mark.parametrize("path", PATHS)
+def test_the_schema_refuses_fastapis_own_bodies(path: str) -> None:
+    document = served(make_app())
     app = make_app()
-    document = served(app)
-    undeclared = FastAPI()
-    install_exception_handlers(undeclared)
+    app.exception_handlers.update(FastAPI().exception_handlers)
+    for kind in ("plain-409", "raised-422"):
+        answer = client(app).post(path.format(kind=kind), json={"name": "tea"})
+        assert answer.is_client_error
+        assert refused_by_schema(document, answer, path=path, method="post"), kind
 
-    class AnotherError(ProblemError):
-        status = 409
-        type = "https://shop.example/problems/another"
 
-    @undeclared.post("/items/{kind}")
-    async def another(kind: str) -> None:
-        raise AnotherError if kind == "x" else HTTPException(422, "no list of errors")
-
-    for kind in ("x", "y"):
-        answer = client(undeclared).post(f"/items/{kind}")
-        assert refused_by_schema(document, answer, path="/items/{kind}", method="post")
+def test_an_invalid_request_is_a_validation_problem_and_a_422_by_hand_is_not() -> None:
+    app = make_app()
+    schema = {
+        "$ref": "#/components/schemas/ValidationProblem",
+        "components": served(app)["components"],
+    }
+    validator: Any = jsonschema.Draft202012Validator(schema)
+    invalid = client(app).post("/undeclared/fine", json={})
+    assert invalid.status_code == 422
+    assert validator.is_valid(invalid.json())
+    for kind in ("plain-422", "dict-422", "list-422", "undeclared-422", "mapped-422"):
+        answer = client(app).post(f"/undeclared/{kind}", json={"name": "tea"})
+        assert answer.status_code == 422
+        assert not validator.is_valid(answer.json()), kind
 
 
 def test_the_routers_own_answers_are_problems_too() -> None:
@@ -168,21 +221,37 @@ def test_declared_errors_say_which_they_are() -> None:
         "422": "Too old",
         "default": "Any other error",
     }
-    assert responses["404"]["content"]["application/problem+json"]["schema"] == {
-        "allOf": [{"$ref": "#/components/schemas/Problem"}],
-        "properties": {
-            "type": {"const": "about:blank"},
-            "title": {"const": "Not Found"},
-            "status": {"const": 404},
+    problem, kind = (
+        {"$ref": "#/components/schemas/Problem"},
+        {
+            "title": "OutOfStockError",
+            "allOf": [{"$ref": "#/components/schemas/Problem"}],
+            "properties": {
+                "type": {"const": "https://shop.example/problems/out-of-stock"},
+                "title": {"const": "Out of stock"},
+                "status": {"const": 409},
+            },
         },
+    )
+    schemas = {
+        status: response["content"]["application/problem+json"]["schema"]
+        for status, response in responses.items()
+        if status != "200"
     }
-    conflict = responses["409"]["content"]["application/problem+json"]["schema"]
-    assert [schema["properties"]["type"] for schema in conflict["anyOf"]] == [
-        {"const": "about:blank"},
-        {"const": "https://shop.example/problems/out-of-stock"},
-    ]
-    invalid = responses["422"]["content"]["application/problem+json"]["schema"]
-    assert invalid["anyOf"][1] == {"$ref": "#/components/schemas/ValidationProblem"}
+    assert schemas["404"] == problem
+    assert schemas["409"] == {"anyOf": [kind, problem]}
+    too_old, *others = schemas["422"]["anyOf"]
+    assert too_old["title"] == "TooOldError"
+    assert others == [{"$ref": "#/components/schemas/ValidationProblem"}, problem]
+
+
+def test_declared_errors_are_shown_as_they_are_sent() -> None:
+    app = make_app()
+    responses = served(app)["paths"]["/items/{kind}"]["post"]["responses"]
+    conflicts = responses["409"]["content"]["application/problem+json"]["examples"]
+    assert conflicts.keys() == {"ConflictError", "OutOfStockError"}
+    assert conflicts["OutOfStockError"]["value"] == OutOfStockError().problem.body()
+    assert conflicts["ConflictError"]["value"] == ConflictError().problem.body()
 
 
 def test_the_components_are_ours_and_no_more_fastapis() -> None:
@@ -299,7 +368,7 @@ def test_models_of_the_app_may_have_our_names() -> None:
     assert schemas["ValidationError"]["properties"].keys() == {"own"}
     assert schemas["fastkit.Problem"]["required"] == ["type", "title", "status", "detail"]
     inherited = schemas["fastkit.ValidationProblem"]["allOf"]
-    assert inherited == [{"$ref": "#/components/schemas/fastkit.Problem"}]
+    assert inherited[0] == {"$ref": "#/components/schemas/fastkit.Problem"}
     answer = client(app).get("/problems")
     assert not refused_by_schema(document, answer, path="/problems")
     success = document["paths"]["/problems"]["get"]["responses"]["200"]

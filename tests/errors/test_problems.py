@@ -1,11 +1,14 @@
 """`Problem`, `ProblemError` and their subclasses, as an app uses them."""
 
+import enum
 import http.client
+import re
 from http import HTTPStatus
 from typing import Any
 
 import pytest
-from fastapi import HTTPException
+from fastapi import FastAPI, HTTPException
+from fastapi.testclient import TestClient
 
 from fastkit.errors import (
     BadRequestError,
@@ -15,8 +18,15 @@ from fastkit.errors import (
     Problem,
     ProblemError,
     UnauthorizedError,
+    install_exception_handlers,
 )
+from fastkit.errors._json import dump
+from fastkit.errors._problem import bare_problem
 from tests.errors.support import strict_json
+
+
+class Color(enum.StrEnum):
+    RED = "red"
 
 
 class OutOfStockError(ProblemError):
@@ -70,10 +80,49 @@ def test_a_status_without_a_body_has_none(status: int) -> None:
     assert "content-type" not in response.headers
 
 
-@pytest.mark.parametrize("status", [-1, 0, 100, 101, 199, 600, 1000])
-def test_a_status_that_ends_nothing_is_refused(status: int) -> None:
-    with pytest.raises(ValueError, match=f"{status} is no status that a response can end with"):
+@pytest.mark.parametrize(
+    "status", [-1, 0, 100, 101, 199, 600, 1000, 404.5, 404.0, True, False, None, "404", [404]]
+)
+def test_a_status_that_ends_nothing_is_refused(status: Any) -> None:
+    message = f"{status!r} is no status that a response can end with: use an integer from 200 to"
+    with pytest.raises(ValueError, match=re.escape(message)):
         Problem(status)
+
+
+MEMBERS: list[dict[str, Any]] = [
+    {},
+    {"detail": "Not Found"},
+    {"detail": 'said "no" \\ \n\x00\x7f, é, 😀', "type": "/é", "title": "😀"},
+    {"detail": "lone \ud800", "type": "\udfff", "title": "\ud800 x"},
+    {"instance": "/orders/7"},
+    {"extensions": {"request_id": "x" * 32, 'n"ame': "é"}},
+    {"extensions": {"lone": "\ud800"}},
+    {"extensions": {"left": 3, "nothing": None, "yes": True, "list": [1, "x", {}]}},
+    {"extensions": {"nan": float("nan"), "huge": 10**5000, "object": object}},
+    {"extensions": {7: "a key that is no string"}},
+    {"detail": 7, "title": 1.5},
+    {"type": ["unhashable"]},
+    {"detail": HTTPStatus.GONE, "title": Color.RED},
+]
+
+
+@pytest.mark.parametrize("members", MEMBERS)
+@pytest.mark.parametrize("status", [404, HTTPStatus.NOT_FOUND, 499])
+def test_the_quick_way_to_write_a_problem_writes_the_same(
+    status: int, members: dict[str, Any]
+) -> None:
+    problem = Problem(status, **members)
+    assert problem.to_response().body == dump(problem.body())
+    strict_json(bytes(problem.to_response().body))
+
+
+def test_a_status_is_no_other_number_that_equals_it() -> None:
+    assert bare_problem(404).status == 404
+    wrong: Any = 404.0
+    with pytest.raises(ValueError, match=r"404\.0 is no status"):
+        bare_problem(wrong)
+    assert type(bare_problem(HTTPStatus.NOT_FOUND).status) is HTTPStatus
+    assert type(bare_problem(404).status) is int
 
 
 @pytest.mark.parametrize("name", ["type", "title", "status", "detail", "instance"])
@@ -148,6 +197,29 @@ def test_a_kind_of_error_may_have_its_status_by_name() -> None:
         status = HTTPStatus.GONE
 
     assert strict_json(bytes(GoneError().problem.to_response().body))["status"] == 410
+
+
+def test_the_base_of_errors_is_none_itself() -> None:
+    with pytest.raises(TypeError, match=r"ProblemError.status is None.*400 to 599"):
+        ProblemError("no kind of error")
+
+
+@pytest.mark.parametrize("status", [413, 414, 416, 422])
+@pytest.mark.parametrize("headers", [None, {"X-Reason": "size"}])
+def test_what_starlette_says_for_want_of_a_detail_does_not_depend_on_the_python(
+    status: int, headers: dict[str, str] | None
+) -> None:
+    app = FastAPI()
+    install_exception_handlers(app)
+
+    @app.get("/")
+    def fail() -> None:
+        raise HTTPException(status, headers=headers)
+
+    response = TestClient(app).get("/")
+    body = response.json()
+    assert body["detail"] == body["title"]
+    assert response.headers.get("X-Reason") == (headers or {}).get("X-Reason")
 
 
 def test_a_kind_of_error_without_a_status_is_refused_when_it_is_made() -> None:

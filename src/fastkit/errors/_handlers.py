@@ -1,5 +1,6 @@
 """Which problem answers an exception."""
 
+import http.client
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
@@ -13,12 +14,20 @@ from fastapi.exceptions import RequestValidationError, WebSocketRequestValidatio
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
+from starlette.types import Scope
 
 from fastkit.errors._json import plain
-from fastkit.errors._problem import MEMBERS, Problem, ProblemError, ProblemMap
+from fastkit.errors._problem import (
+    MEMBERS,
+    Problem,
+    ProblemError,
+    ProblemMap,
+    bare_problem,
+    phrase,
+)
 from fastkit.errors._validation import validation_problem
 
-__all__ = ("ProblemHook", "Problems", "single_leaf")
+__all__ = ("ProblemHook", "Problems", "show", "single_leaf")
 
 ProblemHook = Callable[[HTTPConnection, Exception, Problem], Awaitable[None] | None]
 """Called with the request (or WebSocket), the exception and the problem that is about to be
@@ -59,9 +68,7 @@ class Problems:
             for kind, answer in entries.items():
                 self.factories[_checked_kind(kind)] = _checked_factory(kind, answer)
 
-    def answer(
-        self, connection: HTTPConnection, exc: Exception
-    ) -> tuple[Problem, Exception | None]:
+    def answer(self, scope: Scope, exc: Exception) -> tuple[Problem, Exception | None]:
         """The problem that answers `exc`, and what is to be raised after: None where `exc` is
         declared."""
         try:
@@ -70,7 +77,7 @@ class Problems:
             problem, exc = None, failure
         if problem is not None:
             return problem, None
-        return _unhandled_problem(connection, exc), exc
+        return _unhandled_problem(scope, exc), exc
 
     def _problem_for(self, exc: Exception) -> Problem | None:
         leaf = single_leaf(exc)
@@ -93,28 +100,29 @@ class Problems:
             # The middleware is next: it knows how far a WebSocket has come, and what to do with an
             # unhandled exception.
             raise exc
-        return await self.response(connection, exc, problem)
-
-    async def response(
-        self, connection: HTTPConnection, exc: Exception, problem: Problem
-    ) -> Response:
-        """`problem` as a response, shown to the hook first."""
         if self.on_problem is not None:
-            leaf = single_leaf(exc)
-            try:
-                seen = self.on_problem(connection, leaf, problem)
-                if inspect.isawaitable(seen):
-                    await seen
-            except Exception as failure:
-                # Not with the exception of the request, whose text has what the client sent.
-                if failure is not leaf:
-                    failure.__context__ = failure.__cause__ = None
-                _logger.error(
-                    "on_problem=%r raised; the problem is sent all the same",
-                    self.on_problem,
-                    exc_info=failure is not leaf,
-                )
+            await show(self.on_problem, connection, exc, problem)
         return problem.to_response()
+
+
+async def show(
+    on_problem: ProblemHook, connection: HTTPConnection, exc: Exception, problem: Problem
+) -> None:
+    """Let the hook see `problem`, which is sent all the same if it raises."""
+    leaf = single_leaf(exc)
+    try:
+        seen = on_problem(connection, leaf, problem)
+        if inspect.isawaitable(seen):
+            await seen
+    except Exception as failure:
+        # Not with the exception of the request, whose text has what the client sent.
+        if failure is not leaf:
+            failure.__context__ = failure.__cause__ = None
+        _logger.error(
+            "on_problem=%r raised; the problem is sent all the same",
+            on_problem,
+            exc_info=failure is not leaf,
+        )
 
 
 def single_leaf(exc: Exception) -> Exception:
@@ -137,6 +145,13 @@ def _http_problem(exc: HTTPException) -> Problem:
         return _problem_from_members(exc, cast("dict[str, Any]", detail))
     if isinstance(detail, list):
         return Problem(exc.status_code, extensions={"errors": detail}, headers=exc.headers)
+    # The second is what Starlette says where no detail is given, which depends on the Python.
+    if detail in (phrase(exc.status_code), http.client.responses.get(exc.status_code)):
+        return (
+            Problem(exc.status_code, headers=exc.headers)
+            if exc.headers
+            else bare_problem(exc.status_code)
+        )
     return Problem(exc.status_code, detail=str(detail), headers=exc.headers)
 
 
@@ -178,7 +193,7 @@ def _checked_factory(kind: type[Exception], answer: int | _Factory) -> _Factory:
             f"{kind.__qualname__} is mapped to {answer!r}, which is no error status: "
             "use one from 400 to 599."
         )
-    problem = Problem(answer)
+    problem = bare_problem(answer)
     return lambda _: problem
 
 
@@ -188,7 +203,7 @@ def _framework_problem(exc: Exception) -> Problem | None:
         return None
     modules = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(exc.__traceback__)]
     if modules and modules[-1] == "starlette.convertors":
-        return Problem(404)  # a number in the path, of more digits than int() takes
+        return bare_problem(404)  # a number in the path, of more digits than int() takes
     framework = takewhile(
         lambda name: name.startswith(("fastapi.", "pydantic.")), reversed(modules)
     )
@@ -199,8 +214,8 @@ def _framework_problem(exc: Exception) -> Problem | None:
     return None
 
 
-def _unhandled_problem(connection: HTTPConnection, exc: Exception) -> Problem:
+def _unhandled_problem(scope: Scope, exc: Exception) -> Problem:
     """The 500 for `exc`, which says nothing of it, and a line in the log that has the same id."""
-    request_id = str(connection.scope.get("state", {}).get("request_id") or token_hex(16))
+    request_id = str(scope.get("state", {}).get("request_id") or token_hex(16))
     _logger.error("unhandled %s [request_id=%s]", type(exc).__qualname__, request_id)
     return Problem(500, extensions={"request_id": request_id})

@@ -8,6 +8,7 @@ from fastapi.exception_handlers import (
     request_validation_exception_handler,
     websocket_request_validation_exception_handler,
 )
+from fastapi.exceptions import HTTPException as FastAPIHTTPException
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from starlette.exceptions import HTTPException, WebSocketException
 from starlette.middleware import Middleware
@@ -19,19 +20,13 @@ from fastkit.errors._problem import ProblemMap
 
 __all__ = ("install_exception_handlers",)
 
-# What FastAPI and Starlette would answer themselves. The exceptions in maps need no handler: they
-# come to the middleware, and Starlette would replace one that has a handler with a RuntimeError
-# where the response has started.
-_HANDLED: tuple[type[Exception], ...] = (
-    HTTPException,
-    RequestValidationError,
-    WebSocketException,
-    WebSocketRequestValidationError,
-)
-
-_FASTAPI_HANDLERS: dict[object, object] = {
+# What FastAPI and Starlette would answer themselves, with the handlers that a new app has for it.
+# The exceptions in maps need no handler: they come to the middleware, and Starlette would replace
+# one that has a handler with a RuntimeError where the response has started.
+_DEFAULT_HANDLERS: dict[type[Exception], object] = {
     HTTPException: http_exception_handler,
     RequestValidationError: request_validation_exception_handler,
+    WebSocketException: None,
     WebSocketRequestValidationError: websocket_request_validation_exception_handler,
 }
 
@@ -75,15 +70,18 @@ def install_exception_handlers(
             "with all the maps."
         )
     problems = Problems(app, maps, include_input=include_input, on_problem=on_problem)
-    for kind in (*_HANDLED, *problems.factories):
-        existing = app.exception_handlers.get(kind)
-        if existing is not None and existing is not _FASTAPI_HANDLERS.get(kind):
-            raise RuntimeError(
-                f"{app!r} has a handler for {kind.__qualname__} already, {existing!r}: remove it, "
-                "or add it after install_exception_handlers() to use it in place of fastkit's."
-            )
     refuse_rival_handler(app)
-    for kind in _HANDLED:
+    for kind in (*_DEFAULT_HANDLERS, FastAPIHTTPException, *problems.factories):
+        # A handler for a base would answer in place of the map.
+        for base in kind.__mro__:
+            existing = app.exception_handlers.get(base)
+            if existing is not None and existing is not _DEFAULT_HANDLERS.get(base):
+                raise RuntimeError(
+                    f"{app!r} has a handler for {base.__qualname__} already, {existing!r}: remove "
+                    "it, or add it after install_exception_handlers() to use it in place of "
+                    "fastkit's."
+                )
+    for kind in _DEFAULT_HANDLERS:
         app.add_exception_handler(kind, problems.handle)
     # Appended, so that it is the innermost: what it sends passes through every middleware of the
     # app, added before or after, and the exceptions of none of them reach it.

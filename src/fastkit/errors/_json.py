@@ -5,28 +5,17 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from pydantic_core import to_json, to_jsonable_python
+from pydantic_core import to_jsonable_python
 
 __all__ = ("clean", "dump", "plain")
 
 _MAX_DEPTH = 32
-# An integer of more digits cannot be read again by Python (sys.int_info.default_max_str_digits).
-_MAX_FAST = 4300
-_SCALARS = frozenset({str, int, bool, type(None)})
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 def dump(body: Mapping[str, Any]) -> bytes:
     """`body` as ASCII JSON (RFC 8259): no NaN, no lone surrogates, whatever `body` holds."""
-    # Most problems are of scalars alone, and Pydantic writes those several times as fast.
-    if _SCALARS.issuperset(map(type, body.values())):
-        try:
-            written = to_json(body)
-        except ValueError:  # lone surrogates
-            written = b""
-        if written.isascii() and 0 < len(written) <= _MAX_FAST:
-            return written
     try:
         text = _encode(body)
     except Exception:

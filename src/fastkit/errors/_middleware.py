@@ -2,6 +2,7 @@
 WebSocket."""
 
 import contextlib
+from collections.abc import Awaitable
 from typing import cast
 
 from fastapi import FastAPI
@@ -11,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketClose, WebSocketDisconnect
 
-from fastkit.errors._handlers import Problems, single_leaf
+from fastkit.errors._handlers import Problems, show, single_leaf
 from fastkit.errors._problem import Problem
 
 __all__ = ("ErrorMiddleware", "refuse_rival_handler")
@@ -46,13 +47,13 @@ class ErrorMiddleware:
         self.app: ASGIApp = app
         self.problems: Problems = problems
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # No coroutine of its own, which each exception would have to pass through.
         if scope["type"] == "http":
-            await self._http(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await self._websocket(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
+            return self._http(scope, receive, send)
+        if scope["type"] == "websocket":
+            return self._websocket(scope, receive, send)
+        return self.app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         sender = _Sender(send)
@@ -60,17 +61,18 @@ class ErrorMiddleware:
             try:
                 await self.app(scope, receive, sender)
             except ExceptionGroup as group:
-                await self._hear(cast("Exception", group), scope, receive, sender)
+                await self._answer_as_leaf(cast("Exception", group), scope, receive, sender)
         except Exception as exc:
             if sender.is_cut_off(exc):
                 raise
-            request = Request(scope, receive)
-            problem, unhandled = self.problems.answer(request, exc)
+            problem, unhandled = self.problems.answer(scope, exc)
             if "http.response.start" in sender.sent:
                 raise
             try:
-                response = await self.problems.response(request, unhandled or exc, problem)
-                await response(scope, receive, send)
+                if self.problems.on_problem is not None:
+                    request = Request(scope, receive)
+                    await show(self.problems.on_problem, request, unhandled or exc, problem)
+                await problem.to_response()(scope, receive, send)
             finally:
                 if unhandled is not None:
                     try:
@@ -94,7 +96,7 @@ class ErrorMiddleware:
             try:
                 await self.app(scope, tracked_receive, sender)
             except ExceptionGroup as group:
-                await self._hear(cast("Exception", group), scope, tracked_receive, sender)
+                await self._answer_as_leaf(cast("Exception", group), scope, tracked_receive, sender)
         except Exception as exc:
             if sender.is_cut_off(exc):
                 raise
@@ -104,10 +106,10 @@ class ErrorMiddleware:
                 if is_open:
                     await _close(leaf.code, leaf.reason, scope, receive, send)
                 return
-            websocket = WebSocket(scope, receive, send)
-            problem, unhandled = self.problems.answer(websocket, exc)
+            problem, unhandled = self.problems.answer(scope, exc)
             try:
                 if is_open:
+                    websocket = WebSocket(scope, receive, send)
                     await self._deny_or_close(websocket, sender, unhandled or exc, problem)
             finally:
                 if unhandled is not None:
@@ -116,7 +118,7 @@ class ErrorMiddleware:
                     finally:
                         del unhandled  # as above
 
-    async def _hear(
+    async def _answer_as_leaf(
         self, group: Exception, scope: Scope, receive: Receive, sender: "_Sender"
     ) -> None:
         """Let the app's handlers hear a group of one exception as that one; else raise it again."""
@@ -139,11 +141,12 @@ class ErrorMiddleware:
         self, websocket: WebSocket, sender: "_Sender", exc: Exception, problem: Problem
     ) -> None:
         scope, receive, send = websocket.scope, websocket.receive, sender.send
-        response = await self.problems.response(websocket, exc, problem)
+        if self.problems.on_problem is not None:
+            await show(self.problems.on_problem, websocket, exc, problem)
         can_deny = "websocket.http.response" in (scope.get("extensions") or ())
         if can_deny and "websocket.accept" not in sender.sent:
             with contextlib.suppress(OSError):
-                await response(scope, receive, send)
+                await problem.to_response()(scope, receive, send)
         else:
             code = 1008 if problem.status < 500 else 1011
             await _close(code, problem.body()["detail"], scope, receive, send)
@@ -157,25 +160,24 @@ class _Sender:
     def __init__(self, send: Send) -> None:
         self.send: Send = send
         self.sent: set[str] = set()
-        self.failures: list[Exception] = []
+        self.failures: dict[int, Exception] = {}  # by their id
 
     async def __call__(self, message: Message) -> None:
         self.sent.add(message["type"])
         try:
             await self.send(message)
         except Exception as exc:
-            self.failures.append(exc)
+            self.failures[id(exc)] = exc
             raise
 
     def is_cut_off(self, exc: Exception) -> bool:
         """Whether `exc` says only that the client has gone, or that nothing more can be sent."""
-        if isinstance(exc, ExceptionGroup):
-            group = cast("ExceptionGroup[Exception]", exc)
-            return group.split(lambda leaf: self._says_so(leaf))[1] is None
-        return self._says_so(exc)
-
-    def _says_so(self, exc: BaseException) -> bool:
-        return isinstance(exc, _GONE) or any(exc is failure for failure in self.failures)
+        if isinstance(exc, _GONE) or id(exc) in self.failures:
+            return True
+        if not isinstance(exc, ExceptionGroup):
+            return False
+        group = cast("ExceptionGroup[Exception]", exc)
+        return all(self.is_cut_off(part) for part in group.exceptions)
 
 
 async def _close(code: int, reason: str, scope: Scope, receive: Receive, send: Send) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from fastkit.errors._problem import MEDIA_TYPE, ProblemError, phrase
+from fastkit.errors._problem import MEDIA_TYPE, Problem, ProblemError, phrase
 
 __all__ = ("document_problems", "problem_responses")
 
@@ -14,6 +14,8 @@ _COMPONENTS = "#/components/schemas/"
 # No class has a dot in its name: these refer to ours until it is known what else the app has.
 _PROBLEM: dict[str, Any] = {"$ref": f"{_COMPONENTS}fastkit.Problem"}
 _VALIDATION_PROBLEM: dict[str, Any] = {"$ref": f"{_COMPONENTS}fastkit.ValidationProblem"}
+# An HTTPException(422) has no list of errors. Who reads a 422 tries the first schema first.
+_INVALID: dict[str, Any] = {"anyOf": [_VALIDATION_PROBLEM, _PROBLEM]}
 _FASTAPI_422 = {"application/json": {"schema": {"$ref": f"{_COMPONENTS}HTTPValidationError"}}}
 
 _SCHEMAS: dict[str, Any] = {
@@ -46,28 +48,31 @@ _SCHEMAS: dict[str, Any] = {
     "ValidationProblem": {
         "title": "ValidationProblem",
         "description": "What is invalid in the request.",
-        "allOf": [_PROBLEM],
-        "type": "object",
-        "required": ["errors"],
-        "properties": {
-            "status": {"const": 422},
-            "errors": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "required": ["type", "loc", "msg"],
-                    "properties": {
-                        "type": {"type": "string", "description": "The kind of error."},
-                        "loc": {
-                            "type": "array",
-                            "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
-                            "description": "Where the value is in the request.",
+        "allOf": [
+            _PROBLEM,
+            {
+                "type": "object",
+                "required": ["errors"],
+                "properties": {
+                    "errors": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "required": ["type", "loc", "msg"],
+                            "properties": {
+                                "type": {"type": "string", "description": "The kind of error."},
+                                "loc": {
+                                    "type": "array",
+                                    "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+                                    "description": "Where the value is in the request.",
+                                },
+                                "msg": {"type": "string", "description": "Why it is invalid."},
+                            },
                         },
-                        "msg": {"type": "string", "description": "Why it is invalid."},
                     },
                 },
             },
-        },
+        ],
     },
 }
 
@@ -77,7 +82,9 @@ def problem_responses(*errors: type[ProblemError]) -> dict[int | str, dict[str, 
 
         @app.get("/items/{item_id}", responses=problem_responses(NotFoundError))
 
-    The schema `Problem` that they refer to comes with `install_exception_handlers`.
+    Each of `errors` is an example, and one with a `type` of its own a schema. Beside them stands
+    any `Problem`, for an `HTTPException` may have the same status. The schema `Problem` comes with
+    `install_exception_handlers`.
     """
     by_status: dict[int, list[type[ProblemError]]] = {}
     for error in errors:
@@ -85,21 +92,28 @@ def problem_responses(*errors: type[ProblemError]) -> dict[int | str, dict[str, 
     return {
         status: {
             "description": " or ".join(error.title or phrase(status) for error in same),
-            "content": _content(_any_of(status, same)),
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": _any_of(status, same),
+                    "examples": {error.__name__: {"value": _example(error)} for error in same},
+                }
+            },
         }
         for status, same in by_status.items()
     }
 
 
 def _any_of(status: int, errors: list[type[ProblemError]]) -> dict[str, Any]:
-    schemas = [_schema(error) for error in errors]
+    # "about:blank" says no more than the status (RFC 9457, section 4.2.1): a Problem, as any other.
+    schemas = [_schema(error) for error in errors if error.type != "about:blank"]
     if status == 422:
         schemas.append(_VALIDATION_PROBLEM)  # FastAPI adds its own only where none is declared
-    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+    return {"anyOf": [*schemas, _PROBLEM]} if schemas else _PROBLEM
 
 
 def _schema(error: type[ProblemError]) -> dict[str, Any]:
     return {
+        "title": error.__name__,
         "allOf": [_PROBLEM],
         "properties": {
             "type": {"const": error.type},
@@ -107,6 +121,10 @@ def _schema(error: type[ProblemError]) -> dict[str, Any]:
             "status": {"const": error.status},
         },
     }
+
+
+def _example(error: type[ProblemError]) -> dict[str, Any]:
+    return Problem(error.status, title=error.title, type=error.type).body()
 
 
 def _content(schema: dict[str, Any]) -> dict[str, Any]:
@@ -157,7 +175,7 @@ def _reference(name: str) -> str:
 def _document_operation(operation: dict[str, Any]) -> None:
     responses: dict[str, Any] = operation.setdefault("responses", {})
     if responses.get("422", {}).get("content") == _FASTAPI_422:
-        responses["422"] = {"description": phrase(422), "content": _content(_VALIDATION_PROBLEM)}
+        responses["422"] = {"description": phrase(422), "content": _content(_INVALID)}
     responses.setdefault(
         "default", {"description": "Any other error", "content": _content(_PROBLEM)}
     )
