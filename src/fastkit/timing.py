@@ -114,7 +114,7 @@ class TimingMiddleware:
                 f"slow_after={slow_after!r} is not a time to wait for a response: it is a number of"
                 " seconds, 0 or more. Pass one, such as slow_after=0.5, or None to log nothing."
             )
-        if inspect.iscoroutinefunction(on_finish):
+        if any(map(inspect.iscoroutinefunction, (on_finish, type(on_finish).__call__))):
             raise TypeError(
                 f"on_finish={on_finish!r} is a coroutine function, which would never be awaited."
                 " Pass a plain function; to do more than count, let it put the record in a queue."

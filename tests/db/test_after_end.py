@@ -42,6 +42,9 @@ USES: dict[str, Callable[[Any, Item], Any]] = {
     "merge": lambda session, _: session.merge(Item(name="late")),
     "commit": lambda session, _: session.commit(),
     "connection": lambda session, _: session.connection(),
+    "connection with a bind": lambda session, _: session.connection(
+        bind_arguments={"bind": session.bind}
+    ),
 }
 by_hand = pytest.mark.parametrize("by_hand", [False, True], ids=["", "after a commit by hand"])
 every_use = pytest.mark.parametrize("use", USES.values(), ids=USES)

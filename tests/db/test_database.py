@@ -297,10 +297,75 @@ def test_the_remedy_for_sqlite_in_memory_works() -> None:
 
 
 def test_a_sessionmaker_without_a_bind_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"sessionmaker.* has no bind: make it with an engine"):
+    with pytest.raises(ValueError, match=r"sessionmaker.* has no bind: make it with an Engine\."):
         SyncDatabase(sessionmaker())
-    with pytest.raises(ValueError, match=r"sessionmaker.* has no bind: make it with an engine"):
+    with pytest.raises(ValueError, match=r"sessionmaker.* no bind: make it with an AsyncEngine\."):
         Database(async_sessionmaker())
+
+
+class Settings:
+    """Shows what it knows, as settings and URLs of other libraries do."""
+
+    def __repr__(self) -> str:
+        return f"Settings(password={SECRET!r})"
+
+
+ASYNC_REMEDY = (
+    r"pass a URL \(str or sqlalchemy\.URL\), AsyncEngine or async_sessionmaker; "
+    "for engines of the other kind there is SyncDatabase"
+)
+SYNC_REMEDY = (
+    r"pass a URL \(str or sqlalchemy\.URL\), Engine or sessionmaker; "
+    "for engines of the other kind there is Database"
+)
+NOTHING_TO_MAKE_SESSIONS_FROM: dict[str, Callable[[], object]] = {
+    "NoneType": lambda: None,
+    "Settings": Settings,
+    "bytes": lambda: b"sqlite://",
+    "type": lambda: Session,
+    "AsyncSession": AsyncSession,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        *NOTHING_TO_MAKE_SESSIONS_FROM.items(),
+        ("Engine", lambda: create_engine("sqlite://")),
+        ("sessionmaker", lambda: sessionmaker(create_engine("sqlite://"))),
+    ],
+)
+def test_what_is_nothing_to_make_async_sessions_from_is_refused(
+    kind: str, value: Callable[[], Any]
+) -> None:
+    with pytest.raises(TypeError, match=f"^A {kind} is nothing.*: {ASYNC_REMEDY}") as caught:
+        Database(value())
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        *NOTHING_TO_MAKE_SESSIONS_FROM.items(),
+        ("AsyncEngine", lambda: create_async_engine("sqlite+aiosqlite://")),
+        ("async_sessionmaker", lambda: async_sessionmaker()),
+    ],
+)
+def test_what_is_nothing_to_make_sessions_from_is_refused(
+    kind: str, value: Callable[[], Any]
+) -> None:
+    with pytest.raises(TypeError, match=f"^A {kind} is nothing.*: {SYNC_REMEDY}") as caught:
+        SyncDatabase(value())
+    assert SECRET not in str(caught.value)
+
+
+def test_a_sessionmaker_on_an_engine_of_the_other_kind_is_refused() -> None:
+    engine: Any = create_engine("sqlite://")
+    with pytest.raises(TypeError, match=f"has a bind of type Engine: {ASYNC_REMEDY}"):
+        Database(async_sessionmaker(engine))
+    async_engine: Any = create_async_engine("sqlite+aiosqlite://")
+    with pytest.raises(TypeError, match=f"has a bind of type AsyncEngine: {SYNC_REMEDY}"):
+        SyncDatabase(sessionmaker(async_engine))
 
 
 async def test_no_repr_shows_the_password() -> None:
@@ -466,6 +531,18 @@ def test_a_sync_ping_asks_the_database_and_keeps_nothing(
     sync_database.ping()
     assert taken == ["a connection"]
     assert checked_out(sync_database) == 0
+
+
+async def test_a_ping_commits_nothing(
+    database: Database[AsyncSession], sync_database: SyncDatabase[Session]
+) -> None:
+    ended: list[str] = []
+    for engine in (database.engine.sync_engine, sync_database.engine):
+        event.listen(engine, "commit", lambda *_: ended.append("commit"))
+        event.listen(engine, "rollback", lambda *_: ended.append("rollback"))
+    await database.ping()
+    sync_database.ping()
+    assert ended == ["rollback", "rollback"]
 
 
 def closed_connections(engine: Engine) -> list[str]:

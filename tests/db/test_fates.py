@@ -445,6 +445,36 @@ async def test_an_async_function_is_refused_by_a_sync_session(
                 after_commit(session, function)
 
 
+def test_a_coroutine_that_a_sync_session_cannot_await_is_logged(
+    sync_sqlite: SyncDatabase[Session], caplog: pytest.LogCaptureFixture
+) -> None:
+    fates: list[str] = []
+
+    async def mail() -> None: ...
+
+    with sync_sqlite.begin() as session:
+        after_commit(session, lambda: mail())
+        follow(session, fates)
+    assert fates == ["it committed"]
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert "has no event loop to await it: pass a plain function, or use Database" in caplog.text
+
+
+def test_a_cancellation_that_a_sync_function_raises_is_logged(
+    sync_sqlite: SyncDatabase[Session], caplog: pytest.LogCaptureFixture
+) -> None:
+    fates: list[str] = []
+
+    def result_of_a_cancelled_future() -> None:
+        raise asyncio.CancelledError
+
+    with sync_sqlite.begin() as session:
+        after_commit(session, result_of_a_cancelled_future)
+        follow(session, fates)
+    assert fates == ["it committed"]
+    assert "result_of_a_cancelled_future" in caplog.text
+
+
 # A connection that breaks.
 
 
@@ -474,14 +504,17 @@ async def test_a_broken_connection_is_a_rollback_and_is_not_used_again(
         assert await item_names(database) == []
 
 
+@pytest.mark.parametrize("failure", [KeyError, asyncio.CancelledError])
 async def test_a_rollback_that_fails_is_logged_and_changes_nothing(
-    database: Database[AsyncSession], caplog: pytest.LogCaptureFixture
+    database: Database[AsyncSession],
+    failure: type[BaseException],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     fates: list[str] = []
     engine = database.engine.sync_engine
 
     def fail(_: object) -> None:
-        raise KeyError("no rollback today")
+        raise failure("no rollback today")
 
     with pytest.raises(LookupError, match="mine"):
         async with database.begin() as session:

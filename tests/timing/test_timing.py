@@ -859,11 +859,16 @@ def test_a_negative_slow_after_is_refused(slow_after: float) -> None:
         TimingMiddleware(ok, slow_after=slow_after)
 
 
+class AsyncObserver:
+    async def __call__(self, record: RequestRecord) -> None: ...
+
+
 def test_a_coroutine_function_as_on_finish_is_refused() -> None:
     async def observe(record: RequestRecord) -> None: ...
 
-    with pytest.raises(TypeError, match=r"observe.* is a coroutine function.* plain function"):
-        TimingMiddleware(ok, on_finish=observe)
+    for function in (observe, AsyncObserver()):
+        with pytest.raises(TypeError, match=r"bserve.* is a coroutine function.* plain function"):
+            TimingMiddleware(ok, on_finish=function)
 
 
 def test_the_options_are_keyword_only() -> None:

@@ -3,7 +3,13 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Generator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from functools import partial
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
@@ -11,8 +17,8 @@ from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from fastapi import FastAPI, params
 from fastapi.routing import APIRoute
-from sqlalchemy import URL, Engine, create_engine, literal, make_url, select
-from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
+from sqlalchemy import URL, Connection, Engine, create_engine, literal, make_url, select
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
     AsyncEngine,
@@ -25,7 +31,7 @@ from sqlalchemy.pool import SingletonThreadPool
 from starlette.requests import HTTPConnection
 
 from fastkit.db._engine import watch
-from fastkit.db._problems import came_while_connecting
+from fastkit.db._problems import raise_as_sqlalchemys
 from fastkit.db._unit import (
     ReadOnlySession,
     UnitSession,
@@ -136,7 +142,9 @@ class Database(_Sessions, Generic[_AS]):
             sessions do not expire objects on commit.
 
     Raises:
-        ValueError: The URL is none, or the sessionmaker has no `bind`.
+        TypeError: `bind`, or the sessionmaker's, is something else, such as an `Engine`.
+        ValueError: The URL is none, the sessionmaker has no `bind`, or the engine's isolation level
+            is `AUTOCOMMIT`.
     """
 
     @overload
@@ -149,7 +157,7 @@ class Database(_Sessions, Generic[_AS]):
             bind = create_async_engine(_parsed(bind))
         if isinstance(bind, AsyncEngine):
             bind = async_sessionmaker(bind, expire_on_commit=False)
-        options = _options(bind)
+        options = _options(bind, async_sessionmaker, AsyncEngine, AsyncConnection)
         connectable: AsyncEngine | AsyncConnection = options["bind"]
         self._engine = connectable if isinstance(connectable, AsyncEngine) else connectable.engine
         watch(self._engine.sync_engine)
@@ -190,11 +198,8 @@ class Database(_Sessions, Generic[_AS]):
                 raise
             await end_async(session, commit=not read_only)
         except Exception as exc:
-            if isinstance(exc, SQLAlchemyError) or not came_while_connecting(exc):
-                raise
-            # asyncpg's own errors and the operating system's, which SQLAlchemy lets out.
-            error = OperationalError(None, None, exc)
-            raise error.with_traceback(exc.__traceback__) from exc
+            raise_as_sqlalchemys(exc)
+            raise
 
     async def ping(self) -> None:
         """Ask the database for an answer.
@@ -227,8 +232,10 @@ class SyncDatabase(_Sessions, Generic[_S]):
         bind: A URL, or an engine or sessionmaker that you made.
 
     Raises:
-        ValueError: The URL is none or its driver is async, the sessionmaker has no `bind`, or each
-            thread would have a database of its own (SQLite in memory).
+        TypeError: `bind`, or the sessionmaker's, is something else, such as an `AsyncEngine`.
+        ValueError: The URL is none or its driver is async, the sessionmaker has no `bind`, the
+            engine's isolation level is `AUTOCOMMIT`, or each thread would have a database of its
+            own (SQLite in memory).
     """
 
     @overload
@@ -241,7 +248,7 @@ class SyncDatabase(_Sessions, Generic[_S]):
             bind = create_engine(_parsed(bind))
         if isinstance(bind, Engine):
             bind = sessionmaker(bind, expire_on_commit=False)
-        options = _options(bind)
+        options = _options(bind, sessionmaker, Engine, Connection)
         self._engine: Engine = options["bind"].engine
         _refuse_engine_without_threads(self._engine)
         watch(self._engine)
@@ -255,8 +262,7 @@ class SyncDatabase(_Sessions, Generic[_S]):
         """The engine under the sessions."""
         return (self._stand_in or self)._engine
 
-    @contextmanager
-    def begin(self) -> Generator[_S]:
+    def begin(self) -> AbstractContextManager[_S]:
         """A unit of work outside a request's: in streams and jobs.
 
             with db.begin() as session:
@@ -264,25 +270,41 @@ class SyncDatabase(_Sessions, Generic[_S]):
 
         Committed when the block ends, rolled back when it raises.
         """
-        session = (self._stand_in or self)._maker()
+        return self._block(read_only=False)
+
+    @contextmanager
+    def _block(self, *, read_only: bool) -> Generator[_S]:
+        session = self._make(read_only=read_only)
         try:
-            yield session
-        except BaseException:
-            end_sync(session, commit=False)
+            try:
+                yield session
+            except BaseException:
+                end_sync(session, commit=False)
+                raise
+            end_sync(session, commit=not read_only)
+        except Exception as exc:
+            raise_as_sqlalchemys(exc)
             raise
-        end_sync(session, commit=True)
 
     @asynccontextmanager
     async def _unit(self, *, read_only: bool) -> AsyncGenerator[_S]:
-        database = self._stand_in or self
-        session = database._read_maker() if read_only else database._maker()
+        session = self._make(read_only=read_only)
         try:
-            yield session
-            refuse_changes(session)
-        except BaseException:
-            await _end_in_thread(session, commit=False)
+            try:
+                yield session
+                refuse_changes(session)
+            except BaseException:
+                await _end_in_thread(session, commit=False)
+                raise
+            await _end_in_thread(session, commit=not read_only)
+        except Exception as exc:
+            raise_as_sqlalchemys(exc)
             raise
-        await _end_in_thread(session, commit=not read_only)
+
+    def _make(self, *, read_only: bool) -> _S:
+        database = self._stand_in or self
+        session: _S = database._read_maker() if read_only else database._maker()
+        return session
 
     def ping(self) -> None:
         """Ask the database for an answer.
@@ -290,7 +312,7 @@ class SyncDatabase(_Sessions, Generic[_S]):
         Raises:
             SQLAlchemyError: It gives none.
         """
-        with self.begin() as session:
+        with self._block(read_only=True) as session:
             session.execute(select(literal(1)))
 
     @asynccontextmanager
@@ -323,10 +345,24 @@ def _parsed(url: str | URL) -> URL:
     )
 
 
-def _options(maker: "async_sessionmaker[Any] | sessionmaker[Any]") -> dict[str, Any]:
-    options = dict(maker.kw)
-    if options.get("bind") is None:
-        raise ValueError(f"{maker!r} has no bind: make it with an engine.")
+def _options(
+    maker: Any, kind: type[Any], engine: type[Any], connection: type[Any]
+) -> dict[str, Any]:
+    """What a sessionmaker was made with, or an error that says what it should be."""
+    other = "SyncDatabase" if kind is async_sessionmaker else "Database"
+    remedy = (
+        f"pass a URL (str or sqlalchemy.URL), {engine.__name__} or {kind.__name__}; "
+        f"for engines of the other kind there is {other}."
+    )
+    if not isinstance(maker, kind):
+        # Not its value: the settings and URLs of other libraries show their passwords.
+        raise TypeError(f"A {type(maker).__name__} is nothing to make sessions from: {remedy}")
+    options: dict[str, Any] = dict(maker.kw)
+    bind = options.get("bind")
+    if bind is None:
+        raise ValueError(f"{maker!r} has no bind: make it with an {engine.__name__}.")
+    if not isinstance(bind, engine | connection):
+        raise TypeError(f"{maker!r} has a bind of type {type(bind).__name__}: {remedy}")
     return options
 
 

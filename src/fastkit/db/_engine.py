@@ -10,9 +10,21 @@ __all__ = ("watch",)
 
 _FAILED = "fastkit.failed"
 
+_AUTOCOMMIT = (
+    "{!r} has the isolation level AUTOCOMMIT, in which nothing can be rolled back: make the engine "
+    "without it. What needs it can use engine.execution_options(isolation_level='AUTOCOMMIT')."
+)
+
 
 def watch(engine: Engine) -> None:
-    """Listen to `engine`; to do it twice changes nothing."""
+    """Listen to `engine`; to do it twice changes nothing.
+
+    Raises:
+        ValueError: Its isolation level is `AUTOCOMMIT`.
+    """
+    level: str | None = engine.get_execution_options().get("isolation_level")
+    if level is not None and level.upper() == "AUTOCOMMIT":
+        raise ValueError(_AUTOCOMMIT.format(engine))
     if engine.dialect.name == "sqlite":
         event.listen(engine, "savepoint", _begin_on_sqlite)
     elif engine.dialect.name == "postgresql":
@@ -20,6 +32,9 @@ def watch(engine: Engine) -> None:
         event.listen(engine, "begin", _forget_failure)
         event.listen(engine, "rollback_savepoint", _forget_failure_of_savepoint)
         event.listen(engine, "commit", _refuse_failed)
+        if level is None:
+            # The argument of create_engine() can be seen in the connections alone.
+            event.listen(engine, "connect", _refuse_autocommit)
 
 
 def _begin_on_sqlite(connection: Connection, _: str) -> None:
@@ -27,6 +42,12 @@ def _begin_on_sqlite(connection: Connection, _: str) -> None:
     driver: Any = connection.connection.driver_connection
     if not driver.in_transaction:
         connection.exec_driver_sql("BEGIN")
+
+
+def _refuse_autocommit(connection: Any, _: object) -> None:
+    if getattr(connection, "autocommit", False):
+        connection.close()
+        raise InvalidRequestError(_AUTOCOMMIT.format(connection))
 
 
 def _note_failure(context: ExceptionContext) -> None:

@@ -4,7 +4,8 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -61,6 +62,11 @@ class UnitSession(Session):
         """The engine or connection for a statement; asked for before every one."""
         self.refuse_if_ended()
         return super().get_bind(*args, **kwargs)
+
+    def connection(self, *args: Any, **kwargs: Any) -> Connection:
+        """A connection, which does not ask for a bind when it is given one."""
+        self.refuse_if_ended()
+        return super().connection(*args, **kwargs)
 
     def refuse_if_ended(self) -> None:
         """Raise `SessionEndedError` if the unit of work is over."""
@@ -174,15 +180,19 @@ def _register(
     if unit.ended:
         raise SessionEndedError(f"{session!r} has ended: nothing of it can be committed any more.")
     if unit is session and inspect.iscoroutinefunction(function):
-        raise TypeError(
-            f"{function!r} is async, and {session!r} has no event loop to await it: "
-            "pass a plain function, or use Database."
-        )
+        raise _no_event_loop(function, session)
     if not unit.in_transaction():
         unit.begin()
     transaction = unit.get_nested_transaction() or unit.get_transaction()
     callback = _Callback(function, wanted, transaction)
     unit.callbacks = (*unit.callbacks, callback)
+
+
+def _no_event_loop(function: object, session: object) -> TypeError:
+    return TypeError(
+        f"{function!r} is async, and {session!r} has no event loop to await it: "
+        "pass a plain function, or use Database."
+    )
 
 
 def _due(unit: UnitSession) -> list[Callable[[], object]]:
@@ -225,12 +235,10 @@ async def _end_async(session: AsyncSession, unit: UnitSession, *, commit: bool) 
             if not released:
                 await asyncio.sleep(_PAUSE)
         for function in _due(unit):
-            try:
+            with _failure_logged(function):
                 result = function()
                 if inspect.isawaitable(result):
                     await result
-            except (Exception, asyncio.CancelledError) as exc:
-                _log_failed(function, exc)
 
 
 def end_sync(session: Session, *, commit: bool) -> None:
@@ -244,10 +252,11 @@ def end_sync(session: Session, *, commit: bool) -> None:
         while not _release(unit):
             time.sleep(_PAUSE)
         for function in _due(unit):
-            try:
-                function()
-            except Exception as exc:
-                _log_failed(function, exc)
+            with _failure_logged(function):
+                result = function()
+                if inspect.iscoroutine(result):
+                    result.close()
+                    raise _no_event_loop(function, session)
 
 
 def _commit_and_release(session: Session) -> bool:
@@ -268,16 +277,20 @@ def _release(session: Session) -> bool:
     except IllegalStateChangeError:
         # A task or thread that the path operation has left behind is at work in the session.
         return False
-    except Exception as exc:
+    except (Exception, asyncio.CancelledError) as exc:
         _logger.warning("rollback failed, its connection is reset or discarded: %s", exc)
     return True
 
 
-def _log_failed(function: Callable[[], object], exc: BaseException) -> None:
-    exc.__context__ = None  # a failed commit, whose text has SQL and parameters
-    _logger.error(
-        "%r raised after the unit of work had ended; the others go on", function, exc_info=exc
-    )
+@contextmanager
+def _failure_logged(function: Callable[[], object]) -> Generator[None]:
+    try:
+        yield
+    except (Exception, asyncio.CancelledError) as exc:
+        exc.__context__ = None  # a failed commit, whose text has SQL and parameters
+        _logger.error(
+            "%r raised after the unit of work had ended; the others go on", function, exc_info=exc
+        )
 
 
 async def uninterrupted(work: Coroutine[Any, Any, None]) -> None:
