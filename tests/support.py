@@ -158,7 +158,10 @@ class Postgres:
         if self.host.startswith("/"):
             folder = quote(self.host, safe="")
             return f"{scheme}://{login}@/{self.database}?host={folder}&port={self.port}"
-        return f"{scheme}://{login}@{self.host}:{self.port}/{self.database}"
+        # asyncpg leaves an exception behind in a future of its own where it is cut off while it
+        # asks for TLS.
+        options = "?ssl=disable" if driver == "asyncpg" else ""
+        return f"{scheme}://{login}@{self.host}:{self.port}/{self.database}{options}"
 
 
 @cache
