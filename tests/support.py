@@ -31,6 +31,9 @@ __all__ = (
     "unavailable",
 )
 
+# asyncpg leaves an exception in a future of its own where it is cut off while it asks for TLS.
+os.environ.setdefault("PGSSLMODE", "disable")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # A cold start imports FastAPI and SQLAlchemy on a machine that runs other tests too.
@@ -158,10 +161,7 @@ class Postgres:
         if self.host.startswith("/"):
             folder = quote(self.host, safe="")
             return f"{scheme}://{login}@/{self.database}?host={folder}&port={self.port}"
-        # asyncpg leaves an exception behind in a future of its own where it is cut off while it
-        # asks for TLS.
-        options = "?ssl=disable" if driver == "asyncpg" else ""
-        return f"{scheme}://{login}@{self.host}:{self.port}/{self.database}{options}"
+        return f"{scheme}://{login}@{self.host}:{self.port}/{self.database}"
 
 
 @cache
