@@ -31,9 +31,6 @@ __all__ = (
     "unavailable",
 )
 
-# asyncpg leaves an exception in a future of its own where it is cut off while it asks for TLS.
-os.environ.setdefault("PGSSLMODE", "disable")
-
 ROOT = Path(__file__).resolve().parent.parent
 
 # A cold start imports FastAPI and SQLAlchemy on a machine that runs other tests too.

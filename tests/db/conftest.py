@@ -1,6 +1,8 @@
 """Databases on every driver that is tested."""
 
-from collections.abc import AsyncGenerator, Generator, Iterator
+import asyncio
+import gc
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import psycopg
@@ -84,3 +86,17 @@ def sync_database(sync_url: str) -> Generator[SyncDatabase[Session]]:
 def sync_sqlite(sync_sqlite_url: str) -> Generator[SyncDatabase[Session]]:
     with open_sync_database(sync_sqlite_url) as database:
         yield database
+
+
+@pytest.fixture
+async def complaints() -> AsyncIterator[list[str]]:
+    """What the event loop has to say of tasks and exceptions that nobody looked after."""
+    heard: list[str] = []
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: heard.append(str(context)))
+    yield heard
+    gc.collect()
+    loop.set_exception_handler(before)
+    # asyncpg's own, about a connection that was cancelled while it was being made.
+    assert [text for text in heard if "unexpected connection_lost() call" not in text] == []

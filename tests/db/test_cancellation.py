@@ -5,8 +5,7 @@ callbacks were told.
 """
 
 import asyncio
-import gc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import anyio
@@ -149,20 +148,6 @@ async def by_timeout(work: Work, step: int) -> bool:
 
 WAYS: list[Way] = [by_task, by_task_again_and_again, by_scope, by_timeout]
 every_way = pytest.mark.parametrize("way", WAYS)
-
-
-@pytest.fixture
-async def complaints() -> AsyncIterator[list[str]]:
-    """What the event loop has to say of tasks and exceptions that nobody looked after."""
-    heard: list[str] = []
-    loop = asyncio.get_running_loop()
-    before = loop.get_exception_handler()
-    loop.set_exception_handler(lambda _, context: heard.append(str(context)))
-    yield heard
-    gc.collect()
-    loop.set_exception_handler(before)
-    # asyncpg's own, about a connection that was cancelled while it was being made.
-    assert [text for text in heard if "unexpected connection_lost() call" not in text] == []
 
 
 async def settle(left: set[asyncio.Task[Any]]) -> None:

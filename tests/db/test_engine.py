@@ -86,6 +86,7 @@ async def test_an_engine_may_have_autocommit_elsewhere(postgres: Postgres, drive
 
 
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+@pytest.mark.usefixtures("complaints")
 async def test_a_connection_in_which_a_task_was_left_at_work_is_not_used_again(
     postgres: Postgres, driver: str
 ) -> None:

@@ -30,6 +30,7 @@ SLOW = {
 }
 
 
+@pytest.mark.usefixtures("complaints")
 async def test_a_task_of_two_that_share_the_session_is_left_behind(
     database: Database[AsyncSession],
 ) -> None:

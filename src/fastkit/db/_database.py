@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -61,6 +61,9 @@ class _SessionDependency(params.Depends):
 class _Sessions(ABC):
     """What `Database` and `SyncDatabase` share: how a request gets its session."""
 
+    _maker: Callable[[], Any]
+    _read_maker: Callable[[], Any]
+
     def __init__(self) -> None:
         self.session: params.Depends = _SessionDependency(self._for_request, scope="function")
         """The request's session, as `Annotated[AsyncSession, db.session]`.
@@ -84,6 +87,10 @@ class _Sessions(ABC):
         _refuse_outside_path_operation(connection)
         async with self._unit(read_only=True) as session:
             yield session
+
+    def _make(self, *, read_only: bool) -> Any:
+        database = self._stand_in or self
+        return database._read_maker() if read_only else database._maker()
 
     @abstractmethod
     def _unit(self, *, read_only: bool) -> AbstractAsyncContextManager[Any]: ...
@@ -187,8 +194,7 @@ class Database(_Sessions, Generic[_AS]):
 
     @asynccontextmanager
     async def _unit(self, *, read_only: bool) -> AsyncGenerator[_AS]:
-        database = self._stand_in or self
-        session = database._read_maker() if read_only else database._maker()
+        session: _AS = self._make(read_only=read_only)
         try:
             try:
                 yield session
@@ -274,7 +280,7 @@ class SyncDatabase(_Sessions, Generic[_S]):
 
     @contextmanager
     def _block(self, *, read_only: bool) -> Generator[_S]:
-        session = self._make(read_only=read_only)
+        session: _S = self._make(read_only=read_only)
         try:
             try:
                 yield session
@@ -288,7 +294,7 @@ class SyncDatabase(_Sessions, Generic[_S]):
 
     @asynccontextmanager
     async def _unit(self, *, read_only: bool) -> AsyncGenerator[_S]:
-        session = self._make(read_only=read_only)
+        session: _S = self._make(read_only=read_only)
         try:
             try:
                 yield session
@@ -300,11 +306,6 @@ class SyncDatabase(_Sessions, Generic[_S]):
         except Exception as exc:
             raise_as_sqlalchemys(exc)
             raise
-
-    def _make(self, *, read_only: bool) -> _S:
-        database = self._stand_in or self
-        session: _S = database._read_maker() if read_only else database._maker()
-        return session
 
     def ping(self) -> None:
         """Ask the database for an answer.

@@ -71,8 +71,9 @@ def _overflow_problem(exc: OverflowError) -> Problem | None:
 
 def _logged(problem: Problem, exc: Exception, state: str = "") -> Problem:
     """`problem`, and a line for whoever runs the app. Not the text, which has SQL and values."""
-    kinds = [f"{type(error).__module__}.{type(error).__qualname__}" for error in _chain(exc)]
-    code = state or getattr(_chain(exc)[-1], "sqlite_errorname", "none")
+    chain = _chain(exc)
+    kinds = [f"{type(error).__module__}.{type(error).__qualname__}" for error in chain]
+    code = state or getattr(chain[-1], "sqlite_errorname", "none")
     _logger.warning("answered %d: %s, code %s", problem.status, " from ".join(kinds), code)
     return problem
 
@@ -99,7 +100,7 @@ def raise_as_sqlalchemys(exc: Exception) -> None:
     """Raise `OperationalError` if `exc` is what SQLAlchemy lets out while it connects: errors of
     asyncpg, of the operating system or of an engine's `creator`.
     """
-    if _came_while_connecting(exc) and not isinstance(exc, SQLAlchemyError):
+    if not isinstance(exc, SQLAlchemyError) and _came_while_connecting(exc):
         error = OperationalError(None, None, exc)
         raise error.with_traceback(exc.__traceback__) from exc
 

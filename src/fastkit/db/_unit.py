@@ -230,10 +230,9 @@ async def _end_async(session: AsyncSession, unit: UnitSession, *, commit: bool) 
             released = await session.run_sync(_commit_and_release)
     finally:
         unit.ended = True
-        while not released:
-            released = await session.run_sync(_release)
-            if not released:
-                await asyncio.sleep(_PAUSE)
+        # No event to wait for: what still uses the session may be in a thread.
+        while not (released or await session.run_sync(_release)):  # noqa: ASYNC110
+            await asyncio.sleep(_PAUSE)
         for function in _due(unit):
             with _failure_logged(function):
                 result = function()

@@ -146,13 +146,10 @@ def _http_problem(exc: HTTPException) -> Problem:
     if isinstance(detail, list):
         return Problem(exc.status_code, extensions={"errors": detail}, headers=exc.headers)
     # The second is what Starlette says where no detail is given, which depends on the Python.
-    if detail in (phrase(exc.status_code), http.client.responses.get(exc.status_code)):
-        return (
-            Problem(exc.status_code, headers=exc.headers)
-            if exc.headers
-            else bare_problem(exc.status_code)
-        )
-    return Problem(exc.status_code, detail=str(detail), headers=exc.headers)
+    default = detail in (phrase(exc.status_code), http.client.responses.get(exc.status_code))
+    if default and not exc.headers:
+        return bare_problem(exc.status_code)
+    return Problem(exc.status_code, detail=None if default else str(detail), headers=exc.headers)
 
 
 def _problem_from_members(exc: HTTPException, members: dict[str, Any]) -> Problem:

@@ -14,8 +14,6 @@ _COMPONENTS = "#/components/schemas/"
 # No class has a dot in its name: these refer to ours until it is known what else the app has.
 _PROBLEM: dict[str, Any] = {"$ref": f"{_COMPONENTS}fastkit.Problem"}
 _VALIDATION_PROBLEM: dict[str, Any] = {"$ref": f"{_COMPONENTS}fastkit.ValidationProblem"}
-# An HTTPException(422) has no list of errors. Who reads a 422 tries the first schema first.
-_INVALID: dict[str, Any] = {"anyOf": [_VALIDATION_PROBLEM, _PROBLEM]}
 _FASTAPI_422 = {"application/json": {"schema": {"$ref": f"{_COMPONENTS}HTTPValidationError"}}}
 
 _SCHEMAS: dict[str, Any] = {
@@ -107,7 +105,9 @@ def _any_of(status: int, errors: list[type[ProblemError]]) -> dict[str, Any]:
     # "about:blank" says no more than the status (RFC 9457, section 4.2.1): a Problem, as any other.
     schemas = [_schema(error) for error in errors if error.type != "about:blank"]
     if status == 422:
-        schemas.append(_VALIDATION_PROBLEM)  # FastAPI adds its own only where none is declared
+        # FastAPI adds its own only where none is declared. An HTTPException(422) has no list of
+        # errors; who reads a 422 tries the first schema first.
+        schemas.append(_VALIDATION_PROBLEM)
     return {"anyOf": [*schemas, _PROBLEM]} if schemas else _PROBLEM
 
 
@@ -175,7 +175,7 @@ def _reference(name: str) -> str:
 def _document_operation(operation: dict[str, Any]) -> None:
     responses: dict[str, Any] = operation.setdefault("responses", {})
     if responses.get("422", {}).get("content") == _FASTAPI_422:
-        responses["422"] = {"description": phrase(422), "content": _content(_INVALID)}
+        responses["422"] = {"description": phrase(422), "content": _content(_any_of(422, []))}
     responses.setdefault(
         "default", {"description": "Any other error", "content": _content(_PROBLEM)}
     )
