@@ -22,6 +22,8 @@ _LEFT_OPEN = "unclosed database"
 def _enter_new_folder(names: dict[str, Any]) -> None:
     # A page may open `sqlite:///shop.db`, which is not to appear in the checkout.
     names[_KEY] = folder = TemporaryDirectory()
+    # Otherwise classes of a page are builtins, whose attributes Pydantic does not read.
+    names["__name__"] = "__main__"
     os.chdir(folder.name)
 
 

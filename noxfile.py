@@ -27,7 +27,7 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 # their own.
 FASTAPIS = ("0.136", "0.137")
 # Blocks whose tests cannot run without an extra.
-EXTRA_BLOCKS = ("db",)
+EXTRA_BLOCKS = ("db", "filtering")
 
 nox.needs_version = ">=2025.10.14"
 nox.options.default_venv_backend = "uv"

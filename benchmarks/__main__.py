@@ -5,7 +5,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from benchmarks import db, errors, imports, timing
+from benchmarks import db, errors, filtering, imports, pagination, timing
 from benchmarks.harness import pin
 
 RESULTS = Path(__file__).parent / "results"
@@ -13,6 +13,8 @@ BENCHMARKS = {
     "errors": errors.measure,
     "timing": timing.measure,
     "db": db.measure,
+    "pagination": pagination.measure,
+    "filtering": filtering.measure,
     "imports": imports.measure,
 }
 

@@ -19,7 +19,8 @@ ROUNDS = 31
 LIMIT = Limit(15, 5)
 
 # What is imported before a block, whose own time that would be otherwise.
-BEFORE = {"db": "fastapi, sqlalchemy.ext.asyncio"}
+WITH_SQLALCHEMY = "fastapi, sqlalchemy.ext.asyncio"
+BEFORE: dict[str, str] = {"db": WITH_SQLALCHEMY, "filtering": WITH_SQLALCHEMY}
 BLOCKS = {
     module.name: BEFORE.get(module.name, "fastapi")
     for module in iter_modules(fastkit.__path__)

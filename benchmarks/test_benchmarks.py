@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 from starlette.types import Message
 
-from benchmarks import db, errors, imports, timing
+from benchmarks import db, errors, filtering, imports, pagination, timing
 from benchmarks.harness import Call, Group, Limit, Line, Report, Table, ask, compare
 
 pytestmark = [
@@ -120,6 +122,64 @@ async def test_each_session_reads_and_commits(name: str, tmp_path: Path) -> None
             assert (status, json.loads(body)) == (200, {"name": "another"})
 
 
+@asynccontextmanager
+async def filled(name: str, folder: Path) -> AsyncGenerator[list[Group]]:
+    report = Report("", ())
+    url = pagination.sqlite_url(str(folder), driver="sqlite+aiosqlite")
+    if name == "postgresql":
+        with db.postgres_url(report) as found:
+            if found is None:
+                pytest.skip(report.notes[0])
+            async with pagination.prepared(create_async_engine(found), rows=500) as engine:
+                yield await pagination.groups(name, pagination.async_apps(report, engine), deep=5)
+        return
+    async with pagination.prepared(create_async_engine(url), rows=500) as engine:
+        if name == "sqlite":
+            yield await pagination.groups(name, pagination.async_apps(report, engine), deep=5)
+            return
+        sync_engine = create_engine(pagination.sqlite_url(str(folder), driver="sqlite"))
+        try:
+            yield await pagination.groups(name, pagination.sync_apps(report, sync_engine), deep=5)
+        finally:
+            sync_engine.dispose()
+
+
+@pytest.mark.parametrize("name", ["sqlite", "sqlite, sync", "postgresql"])
+async def test_each_page_has_the_same_items_and_total(name: str, tmp_path: Path) -> None:
+    async with filled(name, tmp_path) as (first, deep, walk, deep_walk, depth):
+        bodies = {
+            group.title: {
+                case: json.loads(body) for case, (_, _, body) in (await answers(group)).items()
+            }
+            for group in (first, deep, walk, deep_walk, depth)
+        }
+    for group, start in ((first, 1), (deep, 201)):
+        for body in bodies[group.title].values():
+            items = body.get("items", body.get("data"))
+            assert [item["id"] for item in items] == list(range(start, start + 50))
+            assert body.get("total", body.get("total_count")) == 500
+    for group in (walk, deep_walk):
+        written, fastkit, *others = bodies[group.title].values()
+        assert len(written["items"]) == 50
+        for body in (fastkit, *others):
+            assert body["items"] == written["items"]
+        for cursor in ("next_cursor", "previous_cursor"):
+            assert (written.pop(cursor) is None) == (fastkit.pop(cursor) is None)
+        assert fastkit == written
+        assert [body["total"] for body in others] == [None, 500][: len(others)]
+    ends = [next(iter(bodies[group.title].values()))["items"] for group in (walk, deep_walk)]
+    assert [body["items"] for body in bodies[depth.title].values()] == ends
+
+
+async def test_filters_make_the_same_statement() -> None:
+    none, given = filtering.groups(Report("", ()))
+    for group, parts_of_it in ((none, 3), (given, 7)):
+        found = await answers(group)
+        assert {(status, body) for status, _, body in found.values()} == {
+            (200, b'{"parts":%d}' % parts_of_it)
+        }
+
+
 async def test_an_app_that_answers_otherwise_is_not_measured() -> None:
     group = timing.groups(Report("", ()))[0]
     wrong = Group(group.title, Call(path="/nothing"), group.cases)
@@ -156,4 +216,6 @@ def test_the_table_has_the_median_the_quartiles_and_the_limits() -> None:
 
 
 def test_every_block_is_imported() -> None:
-    assert {"db", "errors", "lifespan", "request_id", "timing"} <= set(imports.BLOCKS)
+    assert {"db", "errors", "filtering", "lifespan", "pagination", "request_id", "timing"} <= set(
+        imports.BLOCKS
+    )

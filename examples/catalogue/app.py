@@ -11,7 +11,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
 
-from examples.catalogue import demo, works
+from examples.catalogue import demo, listing, works
 from examples.catalogue.database import db, filled
 from examples.catalogue.works import UnknownArtistError
 from fastkit import __version__
@@ -41,6 +41,7 @@ app = FastAPI(title="Catalogue", version=__version__, lifespan=combine(db.lifesp
 install_exception_handlers(app, DATABASE_PROBLEMS, {UnknownArtistError: unknown_artist})
 app.add_middleware(TimingMiddleware, server_timing=True, on_finish=demo.records.appendleft)
 app.add_middleware(RequestIdMiddleware)  # last, so outermost: whatever the others log has the id
+app.include_router(listing.router)  # before /works/{work_id}
 app.include_router(works.router)
 app.include_router(demo.router)
 

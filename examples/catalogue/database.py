@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI
+from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import event, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,14 +19,19 @@ _HERE = Path(__file__).resolve().parent
 
 
 class Settings(BaseSettings):
-    """`CATALOGUE_DATABASE_URL=postgresql+asyncpg://user@host/name` chooses PostgreSQL."""
+    """`CATALOGUE_DATABASE_URL=postgresql+asyncpg://user@host/name` chooses PostgreSQL.
+
+    `CATALOGUE_CURSOR_SECRET=...`, of 16 bytes or more, signs the cursors of `/works/by-cursor`.
+    """
 
     model_config = SettingsConfigDict(env_prefix="CATALOGUE_")
 
     database_url: str = f"sqlite+aiosqlite:///{_HERE / 'catalogue.db'}"
+    cursor_secret: SecretStr | None = None
 
 
-db = Database(Settings().database_url)
+settings = Settings()
+db = Database(settings.database_url)
 
 SessionDep = Annotated[AsyncSession, db.session]
 ReadSessionDep = Annotated[AsyncSession, db.read_session]

@@ -1,10 +1,9 @@
-"""List, read, create, update and delete works."""
+"""Read, create, update and delete works."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Path, Query, Request, Response, status
+from fastapi import APIRouter, Body, Path, Request, Response, status
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, with_config
-from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from typing_extensions import TypedDict
 
@@ -76,31 +75,6 @@ class WorkChanges(TypedDict, total=False):
     technique: Line
     support: Line | None
     tate_id: Id | None
-
-
-class WorkPage(BaseModel):
-    items: list[WorkOut]
-    total: int
-    limit: int
-    offset: int
-    has_next: bool
-
-
-@router.get("")
-async def list_works(
-    session: ReadSessionDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    offset: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
-) -> WorkPage:
-    found = await session.scalars(select(Work).order_by(Work.id).limit(limit + 1).offset(offset))
-    works = list(found)
-    return WorkPage(
-        items=[WorkOut.model_validate(work) for work in works[:limit]],
-        total=await session.scalar(select(func.count()).select_from(Work)) or 0,
-        limit=limit,
-        offset=offset,
-        has_next=len(works) > limit,
-    )
 
 
 @router.get("/{work_id}", responses=problem_responses(NotFoundError))

@@ -289,7 +289,7 @@ def test_nothing_that_a_client_chose_is_in_a_label(tmp_path: Path) -> None:
     @given(st.lists(st.one_of(st.sampled_from(WORDS), chosen), max_size=7).map("/".join))
     def check(path: str) -> None:
         records.clear()
-        client.get(f"/{path}")
+        client.get(f"/{path.lstrip('/')}")  # two slashes would begin a host
         assert [record.route for record in records if "zz" in record.route] == []
         assert len(records) == 1
 
