@@ -12,8 +12,8 @@ from fastkit.db._statement import Source, inspect_select, one_of, order_columns,
 from fastkit.filtering._params import conditions_of, filters_of, order_of
 from fastkit.filtering._sort import OrderKey
 from fastkit.pagination._cursor import Cursor, CursorCodec, check_secret
-from fastkit.pagination._pages import CursorPage, LimitOffsetPage, Page
-from fastkit.pagination._params import CursorParams, LimitOffsetParams, PageParams
+from fastkit.pagination._pages import CursorPage, stretch_of
+from fastkit.pagination._params import CursorParams
 from fastkit.pagination._total import Capped, TotalPolicy, check_total
 
 __all__ = ("Fetched", "Plan", "fetch")
@@ -52,19 +52,13 @@ def fetch(session: Session, statement: Any, plan: Plan) -> Fetched:
     source.check(keys)
     if isinstance(params, CursorParams):
         return _fetch_from_cursor(session, source, keys, plan)
-    if isinstance(params, PageParams):
-        kind: type[BaseModel] = Page
-        place = {"page": params.page, "size": params.size}
-        offset, size = (params.page - 1) * params.size, params.size
-    elif isinstance(params, LimitOffsetParams):
-        kind = LimitOffsetPage
-        place = {"limit": params.limit, "offset": params.offset}
-        offset, size = params.offset, params.limit
-    else:
+    stretch = stretch_of(params)
+    if stretch is None:
         raise TypeError(
             f"{type(params).__name__} says nothing of pages: "
             "derive it from PageParams, LimitOffsetParams or CursorParams"
         )
+    kind, offset, size, place = stretch
     policy = "exact" if plan.total is None else plan.total
     rows = _at_offset(session, source, keys, offset, size + (policy != "exact"))
     if policy == "exact":
@@ -215,8 +209,8 @@ def _context(params: CursorParams, keyset: Keyset) -> bytes:
     # A set's order is another one in each process.
     in_order = {
         name: sorted(cast("Iterable[Any]", value), key=repr)
-        for name, value in params.__dict__.items()
-        if name in filters and isinstance(value, set | frozenset)
+        for name in filters
+        if isinstance(value := params.__dict__[name], set | frozenset)
     }
     if in_order:
         params = params.model_copy(update=in_order)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 from urllib.parse import quote
 
 from pydantic import BaseModel
@@ -10,7 +10,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fastkit.pagination._params import query_name
+from fastkit.pagination._params import LimitOffsetParams, PageParams, query_name
 
 __all__ = (
     "CursorPage",
@@ -19,6 +19,7 @@ __all__ = (
     "PageLinks",
     "add_links",
     "make_page",
+    "stretch_of",
 )
 
 T = TypeVar("T")
@@ -68,6 +69,28 @@ class CursorPage(_Envelope[T], Generic[T]):
     size: int
     next_cursor: str | None = None
     previous_cursor: str | None = None
+
+
+class Stretch(NamedTuple):
+    """The items that a request asks for by their number."""
+
+    kind: type[BaseModel]
+    """The page that holds them."""
+    offset: int
+    size: int
+    place: dict[str, int]
+    """What was asked for, which the page repeats."""
+
+
+def stretch_of(params: object) -> Stretch | None:
+    """What a numbered page, or a limit and an offset, asks for; None for other params."""
+    if isinstance(params, PageParams):
+        place = {"page": params.page, "size": params.size}
+        return Stretch(Page, (params.page - 1) * params.size, params.size, place)
+    if isinstance(params, LimitOffsetParams):
+        place = {"limit": params.limit, "offset": params.offset}
+        return Stretch(LimitOffsetPage, params.offset, params.limit, place)
+    return None
 
 
 def make_page(

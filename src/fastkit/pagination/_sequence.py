@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fastkit.pagination._pages import LimitOffsetPage, Page, add_links, make_page
+from fastkit.pagination._pages import LimitOffsetPage, Page, add_links, make_page, stretch_of
 from fastkit.pagination._params import LimitOffsetParams, PageParams
 
 __all__ = ("paginate_sequence",)
@@ -72,27 +72,20 @@ def paginate_sequence(
     Raises:
         TypeError: There is a response and no request, or `params` are of another kind.
     """
-    if isinstance(params, PageParams):
-        kind: Any = Page
-        place = {"page": params.page, "size": params.size}
-        start, size = (params.page - 1) * params.size, params.size
-    elif isinstance(params, LimitOffsetParams):
-        kind = LimitOffsetPage
-        place = {"limit": params.limit, "offset": params.offset}
-        start, size = params.offset, params.limit
-    else:
+    stretch = stretch_of(params)
+    if stretch is None:
         raise TypeError(
             f"{type(params).__name__} says nothing of pages in memory: "
             "derive it from PageParams or LimitOffsetParams"
         )
-    total = len(items)
+    end, total = stretch.offset + stretch.size, len(items)
     members = {
         "total": total,
         "total_capped": False,
-        "has_next": start + size < total,
+        "has_next": end < total,
         "links": None,
-        **place,
+        **stretch.place,
     }
-    page = make_page(kind, list(items[start : start + size]), into, members)
+    page = make_page(stretch.kind, list(items[stretch.offset : end]), into, members)
     add_links(page, params, request, response)
     return page
