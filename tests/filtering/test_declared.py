@@ -14,6 +14,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
+    ForeignKey,
     Integer,
     Interval,
     LargeBinary,
@@ -25,8 +26,16 @@ from sqlalchemy import (
     func,
 )
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.ext.associationproxy import AssociationProxy, association_proxy
 from sqlalchemy.ext.hybrid import hybrid_property
-from sqlalchemy.orm import DeclarativeBase, Mapped, aliased, column_property, mapped_column
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    aliased,
+    column_property,
+    mapped_column,
+    relationship,
+)
 from typing_extensions import TypeAliasType
 
 from fastkit.filtering import (
@@ -87,6 +96,9 @@ class Thing(Base):
     opaque: Mapped[Any] = mapped_column(Opaque)
     interval: Mapped[timedelta] = mapped_column(Interval)
     lasting: Mapped[timedelta] = mapped_column(Lasting)
+    other_id: Mapped[int] = mapped_column(ForeignKey("thing.id"))
+    other: Mapped["Thing"] = relationship(remote_side=[id])
+    other_name: AssociationProxy[str] = association_proxy("other", "name")
 
     @hybrid_property
     def upper(self) -> str:
@@ -104,6 +116,7 @@ CORE = Table(
 # As they would come from code that no type checker sees.
 NOT_A_COLUMN: Any = "name"
 A_CLASS: Any = Item
+A_PROXY: Any = Thing.other_name
 Name = NewType("Name", str)
 Alias = TypeAliasType("Alias", str)
 
@@ -117,6 +130,8 @@ WRONG: list[tuple[Any, Any, str]] = [
     (str, eq(Item.artist), "Item.artist is a relation: name a column of it"),
     (str, eq(NOT_A_COLUMN), "'name' is not a column"),
     (str, eq(A_CLASS), "is not a column"),
+    (str, eq(A_PROXY), "is not a column: name one as Item.name"),
+    (list[str], sort_by(x=A_PROXY), "is not a column"),
     (str, search(Item.name, Item.tags), "Item.tags is a relation"),
     (str, eq(Artist.name, through=Item.name), "through= is for relations, and Item.name is none"),
     (str, eq(Artist.name, through=NOT_A_COLUMN), "through= is for relations, and name is none"),

@@ -6,8 +6,16 @@ from typing import Annotated, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, Engine, ForeignKey, insert, select
-from sqlalchemy.orm import DeclarativeBase, Mapped, aliased, mapped_column, relationship
+from sqlalchemy import ColumnElement, Connection, Engine, ForeignKey, func, insert, select
+from sqlalchemy.ext.hybrid import hybrid_property
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    aliased,
+    mapped_column,
+    relationship,
+    with_polymorphic,
+)
 
 from fastkit.filtering import (
     FilterParams,
@@ -210,6 +218,118 @@ def test_an_aliased_class(engine: Engine) -> None:
     assert items(engine, typed) == [2]
 
 
+class Zoo(DeclarativeBase):
+    pass
+
+
+class Animal(Zoo):
+    __tablename__ = "animal"
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}  # noqa: RUF012
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    mother_id: Mapped[int | None] = mapped_column(ForeignKey("animal.id"))
+    mother: Mapped["Animal | None"] = relationship(back_populates="young", remote_side=[id])
+    young: Mapped[list["Animal"]] = relationship(back_populates="mother")
+    keepers: Mapped[list["Keeper"]] = relationship(back_populates="pet")
+    mane: Mapped[str | None] = mapped_column()
+
+
+class Lion(Animal):
+    __mapper_args__ = {"polymorphic_identity": "lion"}  # noqa: RUF012
+
+    @hybrid_property
+    def trimmed(self) -> str:
+        return self.mane or ""
+
+    @trimmed.inplace.expression
+    @classmethod
+    def _trimmed(cls) -> ColumnElement[str]:
+        return func.coalesce(cls.mane, "")
+
+
+class Bird(Animal):
+    __tablename__ = "bird"
+
+    id: Mapped[int] = mapped_column(ForeignKey("animal.id"), primary_key=True)
+    span: Mapped[int]
+    friend_id: Mapped[int | None] = mapped_column(ForeignKey("animal.id"))
+    friend: Mapped[Animal | None] = relationship(foreign_keys=[friend_id])
+    __mapper_args__ = {  # noqa: RUF012
+        "polymorphic_identity": "bird",
+        "inherit_condition": id == Animal.id,
+    }
+
+    @hybrid_property
+    def width(self) -> int:
+        return self.span * 2
+
+
+class Keeper(Zoo):
+    __tablename__ = "keeper"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    pet_id: Mapped[int] = mapped_column(ForeignKey("animal.id"))
+    pet: Mapped[Animal] = relationship(back_populates="keepers")
+
+
+ANIMALS: list[dict[str, Any]] = [
+    {"id": 1, "kind": "animal", "mother_id": None, "mane": "long"},
+    {"id": 2, "kind": "lion", "mother_id": 1, "mane": "long"},
+    {"id": 3, "kind": "bird", "mother_id": 1, "mane": None},
+    {"id": 4, "kind": "animal", "mother_id": 2, "mane": None},
+    {"id": 5, "kind": "bird", "mother_id": 3, "mane": None},
+    {"id": 6, "kind": "animal", "mother_id": 5, "mane": None},
+]
+BIRDS: list[dict[str, Any]] = [
+    {"id": 3, "span": 9, "friend_id": 2},
+    {"id": 5, "span": 1, "friend_id": 3},
+]
+KEEPERS = [{"id": 1, "pet_id": 2}, {"id": 2, "pet_id": 1}, {"id": 3, "pet_id": 3}]
+a_bird = aliased(Bird, flat=True)
+either = with_polymorphic(Animal, [Bird], flat=True)
+
+
+@pytest.mark.parametrize(
+    ("column", "through", "value", "expected"),
+    [
+        (Bird.span, Animal.mother, 9, [5]),
+        (Bird.span, Animal.young, 9, [1]),
+        (Bird.span, Animal.mother.of_type(Bird), 9, [5]),
+        (Bird.span, (Animal.mother, Animal.mother), 9, [6]),
+        (Bird.span, (Animal.mother, Animal.young), 1, [5]),
+        (Bird.id, (Animal.mother, Animal.mother), 3, [6]),
+        # What any animal has is asked of any.
+        (Animal.mane, Animal.mother, "long", [2, 3, 4]),
+        (Animal.mane, (Animal.mother, Bird.friend), "long", [5]),
+        (Animal.mane, (Animal.mother, Animal.mother, Bird.friend), "long", [6]),
+        (Bird.span, (Animal.mother, Bird.friend.of_type(Bird)), 9, [6]),
+        (Bird.span, (Animal.mother, Bird.friend, Animal.young), 1, [6]),
+        (Bird.width, Animal.mother, 18, [5]),
+        (Lion.mane, Keeper.pet, "long", [1]),
+        (Lion.trimmed, Keeper.pet, "long", [1]),
+        (Lion.trimmed, (Animal.keepers, Keeper.pet), "long", [2]),
+        (Animal.mane, Keeper.pet.of_type(Lion), "long", [1]),
+        (Animal.mane, Keeper.pet, "long", [1, 2]),
+        (Animal.__table__.c.mane, Animal.mother, "long", [2, 3, 4]),
+        (a_bird.span, Animal.mother.of_type(a_bird), 9, [5]),
+        (either.Bird.span, Animal.mother.of_type(either), 9, [5]),
+    ],
+)
+def test_a_column_that_only_a_subclass_of_the_related_class_has(
+    engine: Engine, column: Any, through: Any, value: Any, expected: list[int]
+) -> None:
+    params = model_of(type(value), eq(column, through=through))(x=value)
+    with engine.connect() as connection:
+        Zoo.metadata.create_all(connection)
+        for name, rows in {"animal": ANIMALS, "bird": BIRDS, "keeper": KEEPERS}.items():
+            connection.execute(insert(Zoo.metadata.tables[name]), rows)
+        path: list[Any] = [*through] if isinstance(through, tuple) else [through]
+        start = path[0].class_.id
+        statement = apply_filters(select(start).order_by(start), params)
+        assert list(connection.scalars(statement)) == expected
+
+
 def test_a_column_of_the_related_table(engine: Engine) -> None:
     column = Artist.__table__.c.name
     assert items(engine, model_of(str, eq(column, through=Item.artist))(x="Otto")) == [2]
@@ -220,10 +340,18 @@ def test_a_column_of_the_related_table(engine: Engine) -> None:
     [
         (Label.name, Item.artist, "through=Item.artist leads to Artist, which Label.name is no"),
         (Label.name, (Item.tags, Artist.label), "Item.tags leads to Tag, which Artist.label is no"),
+        (a_bird.span, Animal.mother, r"Animal.mother leads to Animal, which .*Bird.*\.span is no"),
+        (a_bird.span, Animal.mother.of_type(Bird), r"leads to Bird, which .*Bird.*\.span is no"),
+        (Bird.span, Animal.mother.of_type(a_bird), "which Bird.span is no"),
+        (Bird.span, Animal.mother.of_type(Lion), "leads to Lion, which Bird.span is no"),
+        (Lion.mane, Animal.mother, "cannot be asked of Lion alone: name the table's column"),
+        (Lion.trimmed, (Keeper.pet, Animal.young), "cannot be asked of Lion alone"),
+        (Animal.mane, Animal.mother.of_type(Lion), "Animal.mane cannot be asked of Lion alone"),
+        (Animal.id, (Animal.mother, a_bird.friend), r"which .*Bird.*\.friend is no"),
     ],
 )
 def test_relations_that_do_not_lead_to_the_column(column: Any, through: Any, words: str) -> None:
-    params = model_of(str, eq(column, through=through))(x="a")
+    params = model_of(bool, is_null(column, through=through))(x=True)
     with pytest.raises(TypeError, match=words):
         apply_filters(select(Item), params)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from sqlalchemy import Engine, Text, func, select
 
 from fastkit.filtering import FilterParams, apply_sort, sort_by
@@ -121,6 +121,35 @@ def test_an_optional_list_and_one_that_is_required(engine: Engine) -> None:
     optional = model_of(list[str] | None, NAMES)
     assert found(engine, [{"number": 1}, {"number": 2}], optional(x=["-number"])) == [1, 0]
     assert found(engine, [{"number": 1}, {"number": 2}], optional(x=None)) == [0, 1]
+
+
+@pytest.mark.parametrize("type_", [list[str], list[str] | None])
+def test_what_stands_before_it_bounds_the_list_further(type_: Any) -> None:
+    model = model_of(type_, Field(max_length=1), NAMES)
+    assert model(x=["text"]).x == ["text"]
+    with pytest.raises(ValidationError, match="at most 1 item"):
+        model(x=["text", "number"])
+    with pytest.raises(ValidationError, match="'-text'"):
+        model(x=["bogus"])
+    shown = model.model_json_schema()["properties"]["x"]
+    array = shown["anyOf"][0] if "anyOf" in shown else shown
+    assert array["maxItems"] == 1
+    assert array["items"]["enum"] == ["number", "-number", "text", "-text"]
+
+
+@pytest.mark.parametrize("type_", [list[str], list[str] | None])
+def test_what_stands_before_it_may_be_a_function(type_: Any) -> None:
+    def not_both(names: list[str] | None) -> list[str] | None:
+        if len(names or ()) > 1:
+            raise ValueError("one or the other")
+        return names
+
+    model = model_of(type_, AfterValidator(not_both), NAMES)
+    assert model(x=["text"]).x == ["text"]
+    if type_ != list[str]:
+        assert model(x=None).x is None
+    with pytest.raises(ValidationError, match="one or the other"):
+        model(x=["text", "number"])
 
 
 def test_the_selects_own_order_gives_way_and_stays_without_another() -> None:

@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI, Query, Request
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import AliasChoices, ConfigDict, Field
 from starlette.responses import Response
 
 from fastkit.pagination import (
@@ -350,6 +351,29 @@ def test_links_keep_the_names_that_clients_use() -> None:
     walked = links_of("/walk-aliased?page%5Bafter%5D=x&cursor=kept")
     assert walked["first"] == "/walk-aliased?cursor=kept"
     assert walked["next"] == "/walk-aliased?cursor=kept&page%5Bafter%5D=b-_c"
+
+
+class ByName(PageParams):
+    model_config = ConfigDict(populate_by_name=True)
+
+    page: Annotated[int, Field(ge=1, le=9, alias="p")] = 1
+
+
+class ByChoice(PageParams):
+    page: Annotated[int, Field(ge=1, le=9, validation_alias=AliasChoices("p", "q"))] = 1
+
+
+@pytest.mark.parametrize(("model", "names"), [(ByName, ["p", "page"]), (ByChoice, ["p", "q"])])
+def test_links_have_the_number_under_one_of_its_names(
+    model: type[PageParams], names: list[str]
+) -> None:
+    for name in names:
+        request = request_for(f"/pages?{name}=2&a=1".encode())
+        params = model.model_validate({name: "2"})
+        assert params.page == 2
+        page = paginate_sequence(range(1000), params, request=request)
+        assert page.links is not None
+        assert page.links.next == "/pages?a=1&p=3"
 
 
 def test_links_are_described_in_openapi() -> None:

@@ -1,6 +1,7 @@
 """Reading the rows of a page."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 from pydantic import BaseModel
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session
 from fastkit.db._keyset import Keyset, keyset_of
 from fastkit.db._statement import Source, inspect_select, one_of, order_columns, own_order
 from fastkit.filtering._params import conditions_of, filters_of, order_of
-from fastkit.filtering._sort import OrderKey
+from fastkit.filtering._sort import OrderKey, SortBy
 from fastkit.pagination._cursor import Cursor, CursorCodec, check_secret
 from fastkit.pagination._pages import CursorPage, stretch_of
 from fastkit.pagination._params import CursorParams
@@ -92,7 +93,7 @@ def _at_offset(
     session: Session, source: Source, keys: Sequence[OrderKey], offset: int, limit: int
 ) -> Sequence[Any]:
     order = _whole_order(source, keys)
-    if source.many:
+    if source.repeats:
         if not keys:
             source.check(own_order(source))
         statement = source.identities(order_columns(source, keys))
@@ -104,7 +105,7 @@ def _at_offset(
         *[key.expression(nullable=source.may_be_null(key)) for key in order]
     )
     statement = statement.offset(offset).limit(limit)
-    if source.many:
+    if source.repeats:
         statement = statement.add_columns(*_labelled(keys))
         return _objects(session, source, session.execute(statement).all())
     if not source.entities:
@@ -135,7 +136,7 @@ def _split(
     """The rows without their last columns, and these, which tell one row from another."""
     # Joined eager loading repeats rows. What they have may be of a kind that has no hash.
     result = session.execute(statement, parameters).unique(lambda row: row[-count:]).freeze()
-    width = len(result().keys())
+    width = len(statement.column_descriptions)  # keys() lacks an alias that has no name
     rows = result().columns(*range(width - count)).all()
     return list(rows), list(result().columns(*range(width - count, width)).all())
 
@@ -184,6 +185,11 @@ def _fetch_from_cursor(
             "A cursor cannot tell equal rows apart, and these have no primary key: "
             "select columns that can be compared, with distinct()"
         )
+    if source.windowed:
+        raise ValueError(
+            "A cursor cannot go on in a select of window functions, which would see only the rows "
+            "that are left: make it a subquery, and select from that"
+        )
     order = _whole_order(source, keys)
     dialect = session.get_bind(clause=source.select).dialect
     keyset = keyset_of(order, [source.may_be_null(key) for key in order], dialect)
@@ -214,8 +220,19 @@ def _context(params: CursorParams, keyset: Keyset) -> bytes:
     }
     if in_order:
         params = params.model_copy(update=in_order)
-    asked = params.model_dump_json(include=filters, warnings=False)
+    # Columns of two nameless aliases look the same: what the client calls them does not.
+    asked = params.model_dump_json(include=filters | _sorting(cls), warnings=False)
     return f"{cls.__module__}.{cls.__qualname__}\n{asked}\n{keyset.description}".encode()
+
+
+@lru_cache(maxsize=256)
+def _sorting(cls: type[CursorParams]) -> frozenset[str]:
+    """The fields that sort."""
+    return frozenset(
+        name
+        for name, field in cls.model_fields.items()
+        if any(isinstance(each, SortBy) for each in field.metadata)
+    )
 
 
 def _read(
@@ -235,7 +252,7 @@ def _read(
         ends = [place for place in found if place is not None]
         if len(ends) < len(found):
             return _read(session, source, keyset, cursor, size)  # which the session has now
-    if source.many:
+    if source.repeats:
         rows = _objects(session, source, rows)
     return rows, ends, more
 
@@ -285,8 +302,8 @@ def _walk(
     statement = source.select
     # A key may be an aggregate, which only groups have. Databases themselves look at other keys
     # before they group.
-    narrow = "having" if source.aggregated or source.many else "where"
-    if source.many:
+    narrow = "having" if source.aggregated or source.repeats else "where"
+    if source.repeats:
         statement = source.identities(order_columns(source, keyset.orders))
     if not bare:
         statement = statement.add_columns(*keyset.labels)
@@ -297,9 +314,9 @@ def _walk(
         narrowed = getattr(statement, narrow)(*conditions).limit(limit - len(rows))
         if bare:
             rows += session.scalars(narrowed, parameters).unique().all()
-        elif source.many or (source.scalar and not source.entities):
+        elif source.repeats or (source.scalar and not source.entities):
             found = session.execute(narrowed, parameters).all()
-            rows += found if source.many else [row[0] for row in found]
+            rows += found if source.repeats else [row[0] for row in found]
             places += found
         elif source.scalar:
             found = session.execute(narrowed, parameters).unique(_identity).all()

@@ -1,25 +1,67 @@
 """What the joins of a select say of its rows."""
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Alias, BindParameter, FromClause, Join, Select, Table
+from sqlalchemy import (
+    CTE,
+    Alias,
+    BindParameter,
+    FromClause,
+    Join,
+    Select,
+    Subquery,
+    Table,
+    literal_column,
+)
 from sqlalchemy.sql import operators
-from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, ClauseElement
+from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, ClauseElement, Over
+from sqlalchemy.sql.selectable import FromGrouping, SelectBase
 
 __all__ = (
     "certain_of",
+    "columns_of",
     "conjuncts",
+    "froms_of",
     "has_key",
+    "has_window",
     "key_tables",
     "leaves_of",
     "many_of",
+    "may_repeat",
     "outer_of",
 )
 
 
+def columns_of(element: ClauseElement) -> Iterator[Any]:
+    """The columns of tables in an expression, but for those in a select of its own."""
+    if getattr(element, "table", None) is not None:
+        yield element
+    elif not isinstance(element, SelectBase):
+        for child in element.get_children():
+            yield from columns_of(child)
+
+
+def has_window(element: ClauseElement) -> bool:
+    """Whether a window function is in an expression, but for those in a select of its own."""
+    if isinstance(element, Over):
+        return True
+    return not isinstance(element, SelectBase) and any(map(has_window, element.get_children()))
+
+
+def froms_of(statement: Select[Any]) -> Sequence[FromClause]:
+    """What is selected from, without what is eagerly joined to it."""
+    nothing = cast("Any", literal_column("1"))
+    bare: Select[Any] = statement.group_by(None).with_only_columns(
+        nothing, maintain_column_froms=True
+    )
+    return bare.get_final_froms()
+
+
 def leaves_of(from_: Any) -> Iterator[FromClause]:
-    if isinstance(from_, Join):
+    if isinstance(from_, FromGrouping):
+        yield from leaves_of(cast("Any", from_).element)
+    elif isinstance(from_, Join):
         yield from leaves_of(from_.left)
         yield from leaves_of(from_.right)
     else:
@@ -69,7 +111,7 @@ def key_tables(
     if not any(isinstance(table, Alias) for table in tables):
         return tables, True
     # The alias of a relation's secondary table is another one each time.
-    again = {leaf for from_ in statement.get_final_froms() for leaf in leaves_of(from_)}
+    again = {leaf for from_ in froms_of(statement) for leaf in leaves_of(from_)}
     named = [table for table in tables if table in again]
     return named, len(named) == len(tables)
 
@@ -92,6 +134,16 @@ def has_key(from_: FromClause) -> bool:
     return isinstance(table, Table) and bool(table.primary_key)
 
 
+def may_repeat(from_: FromClause) -> bool:
+    """Whether rows of a subquery may have the primary key of one object."""
+    if not isinstance(from_, Subquery | CTE):
+        return False
+    element: Any = from_.element
+    froms = froms_of(element) if isinstance(element, Select) else ()  # pyright: ignore[reportUnknownArgumentType]
+    leaves = [leaf for each in froms for leaf in leaves_of(each)]
+    return len(leaves) != 1 or not has_key(leaves[0])
+
+
 def _table_of(from_: FromClause) -> FromClause:
     return from_.element if isinstance(from_, Alias) else from_
 
@@ -111,7 +163,9 @@ def _equalities(froms: Sequence[FromClause]) -> list[tuple[Any, Any]]:
 
 
 def _joins(from_: FromClause) -> Iterator[Join]:
-    if isinstance(from_, Join):
+    if isinstance(from_, FromGrouping):
+        yield from _joins(from_.element)
+    elif isinstance(from_, Join):
         yield from_
         yield from _joins(from_.left)
         yield from _joins(from_.right)

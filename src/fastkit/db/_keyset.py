@@ -33,6 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import ColumnElement, UnaryExpression
 from sqlalchemy.types import TypeEngine
 
+from fastkit.db._joins import has_window
 from fastkit.db._places import adapter_of
 from fastkit.filtering._sort import OrderKey
 
@@ -71,6 +72,7 @@ class Keyset:
 
     Raises:
         TypeError: A key has values that no cursor can hold.
+        ValueError: A key is a window function.
     """
 
     def __init__(
@@ -143,17 +145,40 @@ def keyset_of(orders: Sequence[OrderKey], nullable: Sequence[bool], dialect: Dia
 
 
 def _name(number: int) -> str:
-    return f"fastkit_key_{number}"
+    return f"fastkit_cursor_key_{number}"
 
 
 def _key(number: int, order: OrderKey, nullable: bool, dialect: Dialect) -> _Key:
     declared = order.column.type
     type_ = _stored(declared, dialect)
+    if has_window(order.column):
+        raise ValueError(
+            f"A cursor cannot go on by {order.column}, a window function: "
+            "make it a column of a subquery, and select from that"
+        )
+    if _changes_in_sql(type(type_)):
+        raise TypeError(
+            f"A cursor cannot hold a value of {type_!r}, which SQL changes on its way: "
+            "sort by another column"
+        )
     column = order.column if type_ is declared else type_coerce(order.column, type_)
     place: ColumnElement[Any] = bindparam(_name(number), type_=_sent(type_))
-    if isinstance(type_, Float) and dialect.name != "sqlite":
-        place = cast(place, type_)  # or a REAL is compared with a number of twice its digits
+    if dialect.name != "sqlite" and (isinstance(type_, Float) or _ignores_case(type_, dialect)):
+        # A REAL would be compared with a number of twice its digits, and CITEXT as any text.
+        place = cast(place, type_)
     return _Key(order, column, nullable, place)
+
+
+def _changes_in_sql(class_: Any) -> bool:
+    plain: Any = TypeEngine
+    return (
+        class_.column_expression is not plain.column_expression
+        or class_.bind_expression is not plain.bind_expression
+    )
+
+
+def _ignores_case(type_: TypeEngine[Any], dialect: Dialect) -> bool:
+    return isinstance(type_, String) and type_.compile(dialect=dialect) == "CITEXT"
 
 
 def _sent(type_: TypeEngine[Any]) -> TypeEngine[Any]:

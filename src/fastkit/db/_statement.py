@@ -1,7 +1,6 @@
 """What a select gives: which rows are one and the same, and in what order that is certain."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, cast
@@ -16,22 +15,23 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapper
 from sqlalchemy.sql.elements import (
-    ClauseElement,
-    ClauseList,
     ColumnElement,
     Label,
 )
-from sqlalchemy.sql.selectable import SelectBase
 
 from fastkit.db._joins import (
     certain_of,
-    conjuncts,
+    columns_of,
+    froms_of,
     has_key,
+    has_window,
     key_tables,
     leaves_of,
     many_of,
+    may_repeat,
     outer_of,
 )
+from fastkit.db._parts import added, bare_of, check_distinct, children, is_simple
 from fastkit.filtering._fields import as_column, is_relation
 from fastkit.filtering._filters import Filter
 from fastkit.filtering._sort import OrderKey
@@ -63,13 +63,17 @@ class Source:
     entity: "_Entity | None" = None
     """The mapped class, where it is all that is selected."""
     simple: bool = False
-    """Whether it is a mapped class and a WHERE clause, and no more."""
+    """Whether it is a mapped class, whose objects come once, and a WHERE clause, and no more."""
     aggregated: bool = False
     """Whether it has a GROUP BY."""
     distinct: Sequence[ColumnElement[Any]] = ()
     """The columns of a select of columns that is DISTINCT."""
     many: frozenset[FromClause] = _NO_TABLES
     """Joined tables of which several rows may belong to one object of the select's."""
+    repeats: bool = False
+    """Whether an object of the select's may have several rows."""
+    windowed: bool = False
+    """Whether a window function is selected."""
     lacks_key: bool = False
     """Whether rows may be equal in all that is known of them."""
 
@@ -112,7 +116,7 @@ class Source:
 
     def rows(self) -> Select[Any]:
         """The select with as many rows as it has items."""
-        return self.identities(()).order_by(None) if self.many else self.select
+        return self.identities(()).order_by(None) if self.repeats else self.select
 
     def identities(self, columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
         """The primary keys of the objects, each once, and columns to order them by."""
@@ -159,18 +163,9 @@ def _tables_of(start: Any) -> Iterable[FromClause]:
     return leaves_of(start.parent.selectable)
 
 
-def columns_of(element: ClauseElement) -> Iterator[Any]:
-    """The columns of tables in an expression, but for those in a select of its own."""
-    if getattr(element, "table", None) is not None:
-        yield element
-    elif not isinstance(element, SelectBase):
-        for child in element.get_children():
-            yield from columns_of(child)
-
-
 def own_order(source: Source) -> list[OrderKey]:
     """What the select is ordered by itself."""
-    return [OrderKey.of(part) for part in _added(source.ordered, source.select)]
+    return [OrderKey.of(part) for part in added(source.ordered, source.select)]
 
 
 def order_columns(source: Source, keys: Sequence[OrderKey]) -> list[ColumnElement[Any]]:
@@ -195,6 +190,8 @@ class _Entity:
     primary_key: tuple[OrderKey, ...]
     tables: frozenset[FromClause]
     certain: frozenset[FromClause]
+    repeats: bool
+    windowed: bool
     attributes: Mapping[int, str] = field(default_factory=dict[int, str])
     """The names of what a query loads, by the columns' hashes: annotated columns keep them."""
 
@@ -203,16 +200,30 @@ class _Entity:
 def _entity(subject: Any) -> _Entity:
     inspected = inspect(subject)
     mapper = inspected.mapper
+    if any(each.concrete for each in mapper.self_and_descendants if each is not mapper):
+        raise ValueError(
+            f"Rows of {mapper.class_.__name__} come from several tables, whose primary keys may be "
+            "equal: page its concrete classes one by one"
+        )
     names = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
-    keys = tuple(OrderKey.of(getattr(subject, name)) for name in names)
+    keys = tuple(OrderKey(as_column(getattr(subject, name))) for name in names)
     tables = frozenset(leaves_of(inspected.selectable))
     certain = certain_of(tables, outer_of([inspected.selectable]))
-    attributes = {
-        hash(getattr(subject, each.key).__clause_element__()): each.key
+    columns = {
+        each.key: getattr(subject, each.key).__clause_element__()
         for each in mapper.column_attrs
         if not each.deferred and isinstance(getattr(each, "expression", None), ColumnElement)
     }
-    return _Entity(subject, mapper, keys, tables, certain, attributes)
+    return _Entity(
+        subject,
+        mapper,
+        keys,
+        tables,
+        certain,
+        repeats=any(map(may_repeat, tables)),
+        windowed=any(map(has_window, columns.values())),
+        attributes={hash(column): name for name, column in columns.items()},
+    )
 
 
 def inspect_select(statement: object) -> Source:
@@ -237,10 +248,11 @@ def _inspect(statement: Select[Any]) -> Source:
     if len(descriptions) > 1 or subject is None or first["expr"] is not subject:
         return _of_columns(statement, descriptions)
     entity = _entity(subject)
-    if _is_simple(statement):
+    if is_simple(statement):
         return _of_simple(statement, statement, entity)
-    bare = _bare(statement)
-    if bare is not statement and _is_simple(bare):
+    check_distinct(statement)
+    bare = bare_of(statement)
+    if bare is not statement and is_simple(bare):
         return _of_simple(bare, statement, entity)
     return _of_entity(statement, entity)
 
@@ -255,54 +267,21 @@ def _of_simple(bare: Select[Any], statement: Select[Any], entity: _Entity) -> So
         entities=True,
         scalar=True,
         entity=entity,
-        simple=True,
+        simple=not entity.repeats,
+        repeats=entity.repeats,
+        windowed=entity.windowed,
     )
-
-
-def _is_simple(statement: Select[Any]) -> bool:
-    """Whether there is nothing but a table and a WHERE clause: joins and the rest are children."""
-    where = statement.whereclause
-    if where is None:
-        return _children(statement) == 2
-    # Each condition given to where() is a child, whether it is one or a conjunction of several.
-    parts = sum(1 for child in statement.get_children() for _ in conjuncts(child))
-    return parts == 2 + sum(1 for _ in conjuncts(where))
-
-
-def _children(statement: Select[Any]) -> int:
-    return sum(1 for _ in statement.get_children())
-
-
-def _bare(statement: Select[Any]) -> Select[Any]:
-    """The statement without an ORDER BY: the very same, if it has none."""
-    bare = statement.order_by(None)
-    return statement if _children(bare) == _children(statement) else bare
-
-
-def _added(statement: Select[Any], bare: Select[Any]) -> list[Any]:
-    """The expressions that `statement` has beyond those of `bare`."""
-    children, others = list(statement.get_children()), list(bare.get_children())
-    surplus = Counter(map(id, children))
-    surplus.subtract(Counter(map(id, others)))
-    return [
-        part
-        for key, child in {id(child): child for child in children}.items()
-        if surplus[key] > 0
-        # A function in a GROUP BY is a list, as it might return several columns.
-        for part in (child.clauses if isinstance(child, ClauseList) else (child,))
-        if isinstance(part, ColumnElement)
-    ]
 
 
 def _of_entity(statement: Select[Any], entity: _Entity) -> Source:
     columns = [key.column for key in entity.primary_key]
     unlimited = statement.limit(None).offset(None)
-    if _children(unlimited) != _children(statement):
+    if children(unlimited) != children(statement):
         limited = statement.with_only_columns(*columns, maintain_column_froms=True)
         statement = unlimited.where(one_of(columns, limited))
-    bare = _bare(statement)
-    aggregated = _children(bare.group_by(None)) != _children(bare)
-    froms = bare.get_final_froms()
+    bare = bare_of(statement)
+    aggregated = children(bare.group_by(None)) != children(bare)
+    froms = froms_of(bare)
     leaves = frozenset(leaf for from_ in froms for leaf in leaves_of(from_))
     outer = outer_of(froms)
     if any(column.table in outer for column in columns):
@@ -312,7 +291,7 @@ def _of_entity(statement: Select[Any], entity: _Entity) -> Source:
         )
     many = many_of(froms, leaves, entity.tables)
     if aggregated:
-        for part in _added(bare, bare.group_by(None)):
+        for part in added(bare, bare.group_by(None)):
             if any(column.table in many for column in columns_of(part)):
                 raise ValueError(
                     f"Rows grouped by {part} may repeat their {entity.mapper.class_.__name__}: "
@@ -330,6 +309,8 @@ def _of_entity(statement: Select[Any], entity: _Entity) -> Source:
         entity=entity,
         aggregated=aggregated,
         many=many,
+        repeats=not aggregated and (entity.repeats or bool(many)),
+        windowed=entity.windowed,
     )
 
 
@@ -341,16 +322,17 @@ def one_of(columns: Sequence[ColumnElement[Any]], values: Any) -> ColumnElement[
 
 
 def _of_columns(statement: Select[Any], descriptions: Sequence[Any]) -> Source:
-    if _children(statement.limit(None).offset(None)) != _children(statement):
+    if children(statement.limit(None).offset(None)) != children(statement):
         raise ValueError(
             "A select of columns that has a LIMIT cannot be paged: "
             "make it a subquery, and select from that"
         )
-    bare = _bare(statement)
+    check_distinct(statement)
+    bare = bare_of(statement)
     ungrouped = bare.group_by(None)
-    aggregated = _children(ungrouped) != _children(bare)
+    aggregated = children(ungrouped) != children(bare)
     distinct = bare.compare(bare.distinct())
-    froms = bare.get_final_froms()
+    froms = froms_of(bare)
     leaves, outer = (
         frozenset(table for from_ in froms for table in leaves_of(from_)),
         outer_of(froms),
@@ -358,7 +340,7 @@ def _of_columns(statement: Select[Any], descriptions: Sequence[Any]) -> Source:
     selected = list(bare.selected_columns)
     comparable = [column for column in selected if python_type(column.type) is not None]
     if aggregated:
-        columns, lacks_key = _added(bare, ungrouped), False
+        columns, lacks_key = added(bare, ungrouped), False
     elif distinct:
         columns, lacks_key = comparable, len(comparable) < len(selected)
     elif all(map(has_key, leaves)):
@@ -379,5 +361,6 @@ def _of_columns(statement: Select[Any], descriptions: Sequence[Any]) -> Source:
         scalar=len(descriptions) == 1,
         aggregated=aggregated,
         distinct=selected if distinct and not aggregated else (),
+        windowed=any(map(has_window, selected)),
         lacks_key=lacks_key or not columns,
     )

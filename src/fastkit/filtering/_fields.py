@@ -1,6 +1,7 @@
 """Whether a field's type goes together with the column it is compared with."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -35,7 +36,9 @@ def as_column(column: object) -> ColumnElement[Any]:
         raise TypeError(
             f"{column} is a relation: name a column of it, and in a filter the relation as through="
         )
-    element: Any = getattr(column, "__clause_element__", lambda: column)()
+    element: Any = None
+    with suppress(NotImplementedError):  # an association proxy's
+        element = getattr(column, "__clause_element__", lambda: column)()
     if not isinstance(element, ColumnElement):
         raise TypeError(f"{column!r} is not a column: name one as Item.name")
     return element  # pyright: ignore[reportUnknownVariableType]

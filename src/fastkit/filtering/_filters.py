@@ -4,13 +4,12 @@ import operator
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, Literal, NamedTuple, cast
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import PydanticCustomError, core_schema
 from sqlalchemy import SQLColumnExpression, TypeDecorator, or_
-from sqlalchemy.orm import QueryableAttribute
+from sqlalchemy.orm import QueryableAttribute, aliased
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import TypeEngine
 
@@ -78,21 +77,53 @@ class _Target(NamedTuple):
         """What it needs of the rows themselves: a relation, or the column."""
         return self.through[0] if self.through else self.column
 
-    def check_path(self) -> None:
-        """Check that each relation leads to where the next, or the column, belongs.
+    def connected(self) -> "_Target":
+        """The same, with each relation leading to the class of the next, or of the column.
 
         Raises:
-            TypeError: One does not.
+            TypeError: One does not lead there.
         """
-        for relation, following in pairwise((*self.through, self.column)):
-            target = cast("Relation", relation).property.mapper
-            if isinstance(following, QueryableAttribute):
-                owner = following.parent.mapper
-                if not (owner.isa(target) or target.isa(owner)):
-                    raise TypeError(
-                        f"through={relation} leads to {target.class_.__qualname__}, "
-                        f"which {following} is no attribute of"
-                    )
+        steps: list[Any] = [*self.through, self.column]
+        for at in range(len(self.through)):
+            steps[at : at + 2] = _connected(*steps[at : at + 2])
+        *through, column = steps
+        return self._replace(column=column, through=tuple(through))
+
+
+def _connected(relation: Any, after: object) -> tuple[Any, Any]:
+    following: Any = after  # which isinstance would make a class of unknown values
+    if not isinstance(after, QueryableAttribute):
+        return relation, following
+    target, owner = relation.comparator.entity, following.parent
+    declared = relation.property.mapper
+    is_aliased = target.is_aliased_class or owner.is_aliased_class
+    if is_aliased:
+        leads = target.selectable is owner.selectable  # each alias is a table of its own
+    else:
+        leads = owner.isa(target) or target.isa(owner)
+    if not leads:
+        raise TypeError(
+            f"through={relation} leads to {target.class_.__qualname__}, "
+            f"which {following} is no attribute of"
+        )
+    narrows = not is_aliased and owner is not target and owner.isa(target)
+    narrowest = owner.mapper if narrows else target.mapper
+    if narrowest.single and narrowest is not declared and declared.common_parent(relation.parent):
+        # SQLAlchemy would ask for the class of the outer row, and not of the related one.
+        raise TypeError(
+            f"through={relation} leads to its own table, where {following} cannot be asked of "
+            f"{narrowest.class_.__qualname__} alone: name the table's column"
+        )
+    if not narrows:
+        return relation, following
+    if narrowest.single:
+        return relation.of_type(owner.class_), following
+    # An alias, for SQLAlchemy mixes up the tables where a row leads to others of its own table.
+    alias = aliased(owner.class_, flat=True)
+    found: Any = getattr(alias, following.key)
+    if is_relation(following):
+        found = found.of_type(following.comparator.entity.entity)
+    return relation.of_type(alias), found
 
 
 # Compared by identity: columns compare to SQL.
@@ -114,9 +145,7 @@ class Filter:
     @cached_property
     def _connected_targets(self) -> tuple[_Target, ...]:
         # Not when the class is made: where a relation leads is known when all models are.
-        for target in self.targets:
-            target.check_path()
-        return self.targets
+        return tuple(target.connected() for target in self.targets)
 
     def check(self, annotation: Any) -> None:
         """Check that operator, column and the parameter's type go together.

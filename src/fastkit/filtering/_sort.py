@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import core_schema
-from sqlalchemy import SQLColumnExpression
+from sqlalchemy import SQLColumnExpression, inspect
+from sqlalchemy.orm import Mapper
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import ColumnElement, UnaryExpression
+from sqlalchemy.sql.selectable import SelectBase
+from sqlalchemy.sql.visitors import replacement_traverse
 
 from fastkit.filtering._fields import as_column, bare_type
 from fastkit.filtering._types import python_type
@@ -39,6 +42,8 @@ class OrderKey:
             else:
                 descending = element.modifier is operators.desc_op
             element = element.element
+        if _has_shared(element):
+            element = cast("ColumnElement[Any]", replacement_traverse(element, {}, _unshared))
         return cls(element, descending, nulls_first)
 
     @property
@@ -60,6 +65,27 @@ class OrderKey:
         if nullable:
             return ordered.nulls_first() if self.nulls_lead else ordered.nulls_last()
         return ordered
+
+
+def _is_shared(element: Any) -> bool:
+    """Whether it is an attribute of a class that shares the table of the one it inherits from."""
+    if getattr(element, "table", None) is None:
+        return False
+    owner = inspect(element.entity_namespace, raiseerr=False)
+    return isinstance(owner, Mapper) and owner.single
+
+
+def _has_shared(element: Any) -> bool:
+    if isinstance(element, SelectBase):
+        return False
+    return _is_shared(element) or any(map(_has_shared, element.get_children()))
+
+
+def _unshared(element: Any, **_: Any) -> Any:
+    # Where such an attribute is selected, the rows of other classes are not.
+    if isinstance(element, SelectBase):
+        return element
+    return element.table.c[element.key] if _is_shared(element) else None
 
 
 _MODIFIERS = (
@@ -110,12 +136,14 @@ class SortBy:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
-        """An enum, or a list of it."""
+        """An enum, or a list of it, and then what else the field asks for."""
+        bare, declared = bare_type(source), handler(source)
+        inner: Any = declared["schema"] if declared["type"] == "nullable" else declared
         name = core_schema.literal_schema(self.names())
-        bare = bare_type(source)
-        several = core_schema.list_schema(name, max_length=len(self.keys))
-        found = name if bare is str else several
-        return found if source == bare else core_schema.nullable_schema(found)
+        most = min(len(self.keys), inner.get("max_length", len(self.keys)))
+        found = name if bare is str else core_schema.list_schema(name, max_length=most)
+        named = found if source == bare else core_schema.nullable_schema(found)
+        return core_schema.chain_schema([named, declared])
 
 
 def sort_by(**keys: SQLColumnExpression[Any]) -> SortBy:

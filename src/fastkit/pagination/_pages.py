@@ -10,7 +10,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fastkit.pagination._params import LimitOffsetParams, PageParams, query_name
+from fastkit.pagination._params import LimitOffsetParams, PageParams, query_names
 
 __all__ = (
     "CursorPage",
@@ -145,40 +145,41 @@ def add_links(
 def _links(page: Any, params: BaseModel, request: Request) -> PageLinks:
     is_empty = not page.items
     if isinstance(page, CursorPage):
-        name = query_name(params, "cursor")
+        names = query_names(params, "cursor")
         places = {"first": None, "previous": page.previous_cursor, "next": page.next_cursor}
         return PageLinks(
             **{
-                relation: _url(request, {name: place})
+                relation: _url(request, names, place)
                 for relation, place in places.items()
                 if place is not None or relation == "first"
             }
         )
     if isinstance(page, Page):
-        name, here, step, first, size = query_name(params, "page"), page.page, 1, 1, page.size
+        name, here, step, first, size = "page", page.page, 1, 1, page.size
     else:
-        name, here, step, first = query_name(params, "offset"), page.offset, page.limit, 0
-        size = step
+        name, here, step, first, size = "offset", page.offset, page.limit, 0, page.limit
+    names = query_names(params, name)
     previous, last = max(first, here - step), None
     if page.total is not None and not page.total_capped:
         last = first + max(0, page.total - 1) // size * step
         if is_empty:
             previous = min(previous, last)  # or it would be another empty one
     return PageLinks(
-        first=_url(request, {name: first}),
-        previous=_url(request, {name: previous}) if here > first else None,
-        next=_url(request, {name: here + step}) if page.has_next else None,
-        last=_url(request, {name: last}) if last is not None else None,
+        first=_url(request, names, first),
+        previous=_url(request, names, previous) if here > first else None,
+        next=_url(request, names, here + step) if page.has_next else None,
+        last=_url(request, names, last) if last is not None else None,
     )
 
 
-def _url(request: Request, changed: Mapping[str, int | str | None]) -> str:
+def _url(request: Request, names: Sequence[str], place: int | str | None) -> str:
     root: str = request.scope.get("root_path", "").rstrip("/")
     path: str = request.scope["path"]
     if root and path != root and not path.startswith(f"{root}/"):
         path = root + path  # the proxy in front has taken the prefix off
-    query = [pair for pair in request.query_params.multi_items() if pair[0] not in changed]
-    query += [(name, str(value)) for name, value in changed.items() if value is not None]
+    query = [pair for pair in request.query_params.multi_items() if pair[0] not in names]
+    if place is not None:
+        query.append((names[0], str(place)))
     # Two slashes in front would make the path's first part a host. Commas and semicolons may stand
     # in a target, but not every client's parser of `Link` knows.
     target = "/" + quote(path.lstrip("/"), safe="/:@!$&'()*+=~")

@@ -7,7 +7,7 @@ from pydantic import AliasChoices, BaseModel, Field, TypeAdapter, ValidationErro
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-__all__ = ("CursorParams", "LimitOffsetParams", "PageParams", "query_name")
+__all__ = ("CursorParams", "LimitOffsetParams", "PageParams", "query_name", "query_names")
 
 # A page's number times its size is an offset, and the product of these fits in 64 bits.
 _MAX_PAGE = _MAX_SIZE = 2**31 - 1
@@ -32,6 +32,8 @@ class _Params(BaseModel):
 
 
 def _is_bounded(field: FieldInfo, low: int, high: int) -> bool:
+    if field.default_factory is not None:
+        return False  # what it gives is known when it is called
     # Without what only a model's field has, such as an alias, which Pydantic would warn of.
     declared: Any = field.annotation
     for constraint in field.metadata:
@@ -105,7 +107,14 @@ class CursorParams(_Params):
 
 def query_name(params: BaseModel, name: str) -> str:
     """What a client calls the field `name`."""
+    return query_names(params, name)[0]
+
+
+def query_names(params: BaseModel, name: str) -> list[str]:
+    """All that a client may call it."""
     alias = type(params).model_fields[name].validation_alias
-    if isinstance(alias, AliasChoices):
-        alias = alias.choices[0]
-    return alias if isinstance(alias, str) else name
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+    names = [choice for choice in choices if isinstance(choice, str)]
+    config = params.model_config
+    by_name = config.get("populate_by_name") or config.get("validate_by_name")
+    return [*names, name] if by_name or not names else names

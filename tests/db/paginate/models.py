@@ -45,11 +45,15 @@ __all__ = (
     "Base",
     "Book",
     "Color",
+    "Disc",
+    "Note",
+    "Poem",
     "Record",
     "Size",
     "Song",
     "Tag",
     "Thing",
+    "Track",
     "Work",
     "keyless",
     "song_tag",
@@ -220,11 +224,36 @@ class Book(Work):
     pages: Mapped[int | None]
 
 
+class Poem(Work):
+    """Shares the table of all works."""
+
+    __mapper_args__ = {"polymorphic_identity": "poem"}  # noqa: RUF012
+
+    verses: Mapped[int | None]
+
+
 class Note(Base):
     __tablename__ = "note"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     work_id: Mapped[int] = mapped_column(ForeignKey("work.id"))
+
+
+class Disc(Base):
+    """Loads its tracks at once."""
+
+    __tablename__ = "disc"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    tracks: Mapped[list["Track"]] = relationship(lazy="joined")
+
+
+class Track(Base):
+    __tablename__ = "track"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    disc_id: Mapped[int] = mapped_column(ForeignKey("disc.id"))
 
 
 keyless = Table("keyless", MetaData(), Column("name", String), Column("number", Integer))
