@@ -143,7 +143,7 @@ def documentable(name: str, item: object) -> Iterator[tuple[str, object]]:
 
 
 # `Select[*Ts]` cannot be evaluated on SQLAlchemy 2.0. The module defines no endpoint.
-UNEVALUATED = {"fastkit.db._paginate"}
+UNEVALUATED = {"fastkit.db._paginate", "fastkit.pagination._sequence"}
 
 
 @every_module

@@ -81,9 +81,9 @@ def test_an_expression_and_a_name_that_is_no_identifier(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("column", "forwards", "backwards"),
     [
-        (Row.text, "row.text ASC NULLS LAST", "row.text DESC NULLS FIRST"),
-        (Row.text.desc(), "row.text DESC NULLS FIRST", "row.text ASC NULLS LAST"),
-        (Row.text.nulls_first(), "row.text ASC NULLS FIRST", "row.text DESC NULLS LAST"),
+        (Row.text, "row.text NULLS LAST", "row.text DESC NULLS FIRST"),
+        (Row.text.desc(), "row.text DESC NULLS FIRST", "row.text NULLS LAST"),
+        (Row.text.nulls_first(), "row.text NULLS FIRST", "row.text DESC NULLS LAST"),
     ],
 )
 def test_a_key_and_its_exact_reverse(column: Any, forwards: str, backwards: str) -> None:
@@ -155,7 +155,7 @@ def test_what_stands_before_it_may_be_a_function(type_: Any) -> None:
 def test_the_selects_own_order_gives_way_and_stays_without_another() -> None:
     statement = select(Row.id).order_by(Row.text)
     assert str(apply_sort(statement, Query(sort=["number"]))).endswith(
-        "ORDER BY row.number ASC NULLS LAST"
+        "ORDER BY row.number NULLS LAST"
     )
     assert apply_sort(statement, Query(sort=[])) is statement
     assert apply_sort(statement, FilterParams()) is statement

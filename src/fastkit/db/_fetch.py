@@ -97,10 +97,10 @@ def _at_offset(
         if not keys:
             source.check(own_order(source))
         statement = source.identities(order_columns(source, keys))
+        if keys:
+            statement = statement.order_by(None)
     else:
-        statement = source.ordered
-    if keys:
-        statement = statement.order_by(None)
+        statement = source.select if keys else source.ordered
     statement = statement.order_by(
         *[key.expression(nullable=source.may_be_null(key)) for key in order]
     )
@@ -170,8 +170,7 @@ def _count(session: Session, source: Source, limit: int | None = None) -> int:
         statement = source.count()
     else:
         statement = select(func.count()).select_from(source.rows().limit(limit).subquery())
-    total: int = session.scalars(statement).one()
-    return total
+    return cast("int", session.scalar(statement))
 
 
 def _fetch_from_cursor(

@@ -30,7 +30,7 @@ from sqlalchemy import (
     tuple_,
     type_coerce,
 )
-from sqlalchemy.sql.elements import ColumnElement, UnaryExpression
+from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import TypeEngine
 
 from fastkit.db._joins import has_window
@@ -63,7 +63,7 @@ class _Key:
     def mirrored(self) -> "_Key":
         return _Key(self.order.mirrored(), self.column, self.nullable, self.place)
 
-    def ordering(self) -> UnaryExpression[Any]:
+    def ordering(self) -> ColumnElement[Any]:
         return self.order.expression(nullable=self.nullable)
 
 
@@ -101,7 +101,7 @@ class Keyset:
         self.description = "\n".join(_describe(key, dialect) for key in forward)
         """What tells this order from others."""
 
-    def ordering(self, *, backward: bool) -> Sequence[UnaryExpression[Any]]:
+    def ordering(self, *, backward: bool) -> Sequence[ColumnElement[Any]]:
         """What to give to `order_by`."""
         return self._orderings[backward]
 

@@ -8,7 +8,7 @@ from sqlalchemy.sql.elements import ClauseList, ColumnElement
 
 from fastkit.db._joins import conjuncts
 
-__all__ = ("added", "bare_of", "check_distinct", "children", "is_simple")
+__all__ = ("added", "check_distinct", "children", "is_simple")
 
 
 def is_simple(statement: Select[Any]) -> bool:
@@ -40,12 +40,6 @@ def check_distinct(statement: Select[Any]) -> None:
 def children(statement: Select[Any]) -> int:
     """How many parts it has."""
     return sum(1 for _ in statement.get_children())
-
-
-def bare_of(statement: Select[Any]) -> Select[Any]:
-    """The statement without an ORDER BY: the very same, if it has none."""
-    bare = statement.order_by(None)
-    return statement if children(bare) == children(statement) else bare
 
 
 def added(statement: Select[Any], bare: Select[Any]) -> list[Any]:

@@ -31,7 +31,7 @@ from fastkit.db._joins import (
     may_repeat,
     outer_of,
 )
-from fastkit.db._parts import added, bare_of, check_distinct, children, is_simple
+from fastkit.db._parts import added, check_distinct, children, is_simple
 from fastkit.filtering._fields import as_column, is_relation
 from fastkit.filtering._filters import Filter
 from fastkit.filtering._sort import OrderKey
@@ -80,7 +80,7 @@ class Source:
     @property
     def has_order(self) -> bool:
         """Whether the select has an ORDER BY of its own."""
-        return self.ordered is not self.select
+        return children(self.ordered) != children(self.select)
 
     def narrow(self, filters: Iterable[Filter], conditions: Sequence[ColumnElement[bool]]) -> None:
         """Keep the rows that meet the conditions of these filters.
@@ -95,9 +95,8 @@ class Source:
                     f"To filter by {start}, join its table in the select, "
                     "or name the relations that lead to it as through="
                 )
-        has_order = self.has_order
         self.select = self.select.where(*conditions)
-        self.ordered = self.ordered.where(*conditions) if has_order else self.select
+        self.ordered = self.ordered.where(*conditions)
 
     def attributes_of(self, keys: Sequence[OrderKey]) -> list[str] | None:
         """The attributes with these columns, if all that is selected is a class that has them."""
@@ -248,12 +247,10 @@ def _inspect(statement: Select[Any]) -> Source:
     if len(descriptions) > 1 or subject is None or first["expr"] is not subject:
         return _of_columns(statement, descriptions)
     entity = _entity(subject)
-    if is_simple(statement):
-        return _of_simple(statement, statement, entity)
-    check_distinct(statement)
-    bare = bare_of(statement)
-    if bare is not statement and is_simple(bare):
+    bare = statement.order_by(None)
+    if is_simple(bare):
         return _of_simple(bare, statement, entity)
+    check_distinct(statement)
     return _of_entity(statement, entity)
 
 
@@ -279,7 +276,7 @@ def _of_entity(statement: Select[Any], entity: _Entity) -> Source:
     if children(unlimited) != children(statement):
         limited = statement.with_only_columns(*columns, maintain_column_froms=True)
         statement = unlimited.where(one_of(columns, limited))
-    bare = bare_of(statement)
+    bare = statement.order_by(None)
     aggregated = children(bare.group_by(None)) != children(bare)
     froms = froms_of(bare)
     leaves = frozenset(leaf for from_ in froms for leaf in leaves_of(from_))
@@ -328,7 +325,7 @@ def _of_columns(statement: Select[Any], descriptions: Sequence[Any]) -> Source:
             "make it a subquery, and select from that"
         )
     check_distinct(statement)
-    bare = bare_of(statement)
+    bare = statement.order_by(None)
     ungrouped = bare.group_by(None)
     aggregated = children(ungrouped) != children(bare)
     distinct = bare.compare(bare.distinct())

@@ -59,9 +59,9 @@ class OrderKey:
         """The exact reverse, NULLs included."""
         return OrderKey(self.column, not self.descending, not self.nulls_lead)
 
-    def expression(self, *, nullable: bool = True) -> UnaryExpression[Any]:
+    def expression(self, *, nullable: bool = True) -> ColumnElement[Any]:
         """What to give to `order_by`."""
-        ordered = self.column.desc() if self.descending else self.column.asc()
+        ordered = self.column.desc() if self.descending else self.column
         if nullable:
             return ordered.nulls_first() if self.nulls_lead else ordered.nulls_last()
         return ordered

@@ -1,5 +1,8 @@
 """Pages of what is in memory."""
 
+# Pydantic would make a class for each page that an overload names.
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, overload
 
