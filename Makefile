@@ -36,7 +36,7 @@ clean:
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(MADE)/demo: GROUPS := demo
-$(MADE)/test: GROUPS := demo drivers test
+$(MADE)/test: GROUPS := demo drivers companions integration test
 $(MADE)/nox: GROUPS := nox
 $(MADE)/dev: GROUPS := dev
 

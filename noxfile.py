@@ -27,7 +27,10 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 # their own.
 FASTAPIS = ("0.136", "0.137")
 # Blocks whose tests cannot run without an extra.
-EXTRA_BLOCKS = ("db", "filtering")
+EXTRA_BLOCKS = ("auth", "db", "filtering")
+# The two packages that are imported as passlib, and each bcrypt that they have to work with.
+PASSLIBS = ("passlib", "libpass")
+BCRYPTS = ("4.0", "4.3", "5.0")
 
 nox.needs_version = ">=2025.10.14"
 nox.options.default_venv_backend = "uv"
@@ -56,6 +59,7 @@ nox.options.sessions = [
     "lowest",
     *[f"tests-{python}" for python in PYTHONS if python not in (FLOOR, COVERED) and runs(python)],
     "fastapi",
+    "passlib",
     "bare",
     "docs",
 ]
@@ -80,14 +84,14 @@ def install(
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """All tests at the newest versions."""
-    install(session, "test", "drivers", "companions", "demo")
+    install(session, "test", "drivers", "companions", "demo", "integration")
     session.run("pytest", "-nauto", *session.posargs)
 
 
 @nox.session(python=FLOOR)
 def newest(session: nox.Session) -> None:
     """All tests at the newest versions, on the oldest Python."""
-    install(session, "test", "drivers", "companions", "demo")
+    install(session, "test", "drivers", "companions", "demo", "integration")
     session.run("uv", "pip", "list")
     session.run("pytest", "-nauto", *session.posargs)
 
@@ -95,7 +99,7 @@ def newest(session: nox.Session) -> None:
 @nox.session(python=COVERED)
 def coverage(session: nox.Session) -> None:
     """All tests take every branch of the package."""
-    install(session, "test", "drivers", "companions", "demo", "coverage")
+    install(session, "test", "drivers", "companions", "demo", "integration", "coverage")
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", "-nauto", *session.posargs)
     session.run("coverage", "combine")
@@ -105,7 +109,7 @@ def coverage(session: nox.Session) -> None:
 @nox.session(python=FLOOR)
 def lowest(session: nox.Session) -> None:
     """All tests at the floor of each dependency and driver."""
-    lowered = ["--resolution=lowest-direct", "--requirements=pyproject.toml", "--extra=all"]
+    lowered = ["--resolution=lowest-direct", "--requirements=pyproject.toml", "--all-extras"]
     session.install(*lowered, "--group=drivers")
     frozen = session.run("uv", "pip", "freeze", "--quiet", silent=True) or ""
     session.log(frozen)
@@ -113,7 +117,7 @@ def lowest(session: nox.Session) -> None:
     # The tools are the newest that leave the floors where they are.
     pins = Path(session.create_tmp(), "pins.txt")
     pins.write_text(frozen)
-    session.install(f"--constraints={pins}", "--group=test", "--group=demo")
+    session.install(f"--constraints={pins}", "--group=test", "--group=demo", "--group=integration")
     session.install("--no-deps", str(build_wheel(session)))
     session.run("pytest", "-nauto", *session.posargs)
 
@@ -136,8 +140,23 @@ def fastapi(session: nox.Session, version: str) -> None:
     """The blocks that read FastAPI's routes, on the versions where those changed."""
     install(session, "test", "drivers", also=(f"fastapi=={version}.*",))
     session.run(
-        "pytest", "-nauto", "tests/timing", "tests/errors", "tests/request_id", *session.posargs
+        "pytest",
+        "-nauto",
+        "tests/timing",
+        "tests/errors",
+        "tests/request_id",
+        *[f"tests/auth/test_{name}.py" for name in ("scheme", "users", "websocket")],
+        *session.posargs,
     )
+
+
+@nox.session
+@nox.parametrize("bcrypt", BCRYPTS, ids=BCRYPTS)
+@nox.parametrize("name", PASSLIBS, ids=PASSLIBS)
+def passlib(session: nox.Session, name: str, bcrypt: str) -> None:
+    """passlib and its fork, with each bcrypt that they meet."""
+    install(session, "test", also=(name, f"bcrypt=={bcrypt}.*"))
+    session.run("pytest", "tests/auth/test_passlib.py", *session.posargs)
 
 
 @nox.session

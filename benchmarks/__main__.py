@@ -5,7 +5,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from benchmarks import db, errors, filtering, imports, pagination, timing
+from benchmarks import auth, db, errors, filtering, imports, pagination, timing
 from benchmarks.harness import pin
 
 RESULTS = Path(__file__).parent / "results"
@@ -15,6 +15,7 @@ BENCHMARKS = {
     "db": db.measure,
     "pagination": pagination.measure,
     "filtering": filtering.measure,
+    "auth": auth.measure,
     "imports": imports.measure,
 }
 

@@ -15,8 +15,8 @@ import importlib.metadata
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from statistics import median, quantiles
@@ -65,6 +65,7 @@ class Group:
     title: str
     call: Call
     cases: Sequence[Case]
+    clock: Callable[[], float] = process_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +159,27 @@ def peer(report: Report, name: str, make: Callable[[], ASGIApp]) -> list[Case]:
         return []
 
 
+CORES = os.sched_getaffinity(0) if sys.platform == "linux" else set[int]()
+
+
 def pin() -> None:
     """Keep this process, and the threads and processes that it starts, on one core."""
     if sys.platform == "linux":
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        os.sched_setaffinity(0, {max(CORES)})
+
+
+@contextmanager
+def all_cores() -> Generator[None]:
+    """Let a process that is started meanwhile use every core, as a server would."""
+    if sys.platform != "linux":
+        yield
+        return
+    pinned = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, CORES)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, pinned)
 
 
 async def ask(app: ASGIApp, call: Call) -> list[Message]:
@@ -253,7 +271,7 @@ async def _round(group: Group, times: int, number: int) -> list[float]:
 
 async def _sample(group: Group, case: Case, times: int) -> float:
     app, call = case.app, group.call
-    started = process_time()
+    started = group.clock()
     for _ in range(times):
         await ask(app, call)
-    return process_time() - started
+    return group.clock() - started

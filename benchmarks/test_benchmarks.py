@@ -1,17 +1,19 @@
 """What is compared does equal work: the same request has the same answer."""
 
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
-from starlette.types import Message
+from starlette.types import ASGIApp, Message
 
-from benchmarks import db, errors, filtering, imports, pagination, timing
-from benchmarks.harness import Call, Group, Limit, Line, Report, Table, ask, compare
+from benchmarks import auth, auth_apps, db, errors, filtering, imports, logins, pagination, timing
+from benchmarks.harness import Call, Group, Limit, Line, Report, Table, ask, compare, peer
 
 pytestmark = [
     pytest.mark.anyio,
@@ -180,6 +182,83 @@ async def test_filters_make_the_same_statement() -> None:
         }
 
 
+async def test_each_token_is_its_users_and_a_forged_one_or_none_is_nobodys() -> None:
+    group = await auth.bearer_group(Report("", ()))
+    found = await answers(group)
+    assert {(status, body) for status, _, body in found.values()} == {
+        (200, b'{"username":"user-0"}')
+    }
+    for case in group.cases[:-1]:
+        assert isinstance(case.app, auth_apps.Bearing)
+        message, _, signature = case.app.token.rpartition(".")
+        forged = auth_apps.Bearing(case.app.app, f"{message}.{signature[::-1]}")
+        for app in (forged, case.app.app):
+            # For a wrong signature authx has a 422, and fastapi-jwt a 500.
+            status, _, _ = parts(await ask(app, replace(group.call, raises=(Exception,))))
+            is_odd = app is forged and case.name in ("authx", "fastapi-jwt")
+            assert status in ((422, 500) if is_odd else (401,)), case.name
+
+
+def tutorial_app(name: str) -> ASGIApp:
+    app = auth_apps.tutorial_app(rounds=auth_apps.CHEAP)
+    return auth_apps.Bearing(app, auth_apps.tutorial_token(name))
+
+
+@pytest.mark.parametrize("name", [auth_apps.DISABLED, "gone"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        tutorial_app,
+        auth_apps.authx_app,
+        auth_apps.fastapi_jwt_app,
+        auth_apps.fastapi_users_app,
+    ],
+)
+async def test_who_is_disabled_or_gone_is_refused_by_the_others_too(
+    make: Callable[[str], ASGIApp], name: str
+) -> None:
+    for case in peer(Report("", ()), "", partial(make, name)):
+        status, _, _ = parts(await ask(case.app, auth.ME))
+        assert status in (400, 401)
+
+
+async def test_each_refresh_is_one_of_a_login_that_goes_on(tmp_path: Path) -> None:
+    async with auth.open_stores(Report("", ()), str(tmp_path)) as stores:
+        for group in auth.refresh_groups(stores):
+            for case in group.cases:
+                app = case.app
+                assert isinstance(app, auth.Client | auth.Crowd)
+                clients = app.clients if isinstance(app, auth.Crowd) else [app]
+                shown: set[str] = set()
+                for _ in range(3):
+                    status, _, _ = parts(await ask(app, group.call))
+                    assert status == 200, case.name
+                    shown |= {client.refresh_token for client in clients}
+                assert len(shown) == 3 * len(clients)
+
+
+@pytest.mark.parametrize("served", {each.factory: each for each in logins.SERVED}.values())
+async def test_each_app_lets_everybody_in_with_the_right_password(served: logins.Served) -> None:
+    app = getattr(auth_apps, served.factory)(rounds=auth_apps.CHEAP)
+    for path in logins.ENDPOINTS:
+        assert parts(await ask(app, Call(path=path)))[::2] == (200, b'{"hello":"world"}')
+    for name in auth_apps.NAMES:
+        client = auth.Client(app, name)
+        assert parts(await ask(client, auth.TOKEN))[0] == 200
+        found = await ask(auth_apps.Bearing(app, client.access_token), auth.ME)
+        assert json.loads(parts(found)[2]) == {"username": name}
+    with pytest.raises(KeyError, match="access_token"):
+        await ask(auth.Client(app, "nobody"), auth.TOKEN)
+
+
+async def test_the_waits_of_both_endpoints_are_found() -> None:
+    with logins.served() as clients:
+        for client in clients.values():
+            waits = await logins.slowest(client, auth_apps.NAMES[:1])
+            assert set(waits) == set(logins.ENDPOINTS)
+            assert min(waits.values()) > 0
+
+
 async def test_an_app_that_answers_otherwise_is_not_measured() -> None:
     group = timing.groups(Report("", ()))[0]
     wrong = Group(group.title, Call(path="/nothing"), group.cases)
@@ -216,6 +295,13 @@ def test_the_table_has_the_median_the_quartiles_and_the_limits() -> None:
 
 
 def test_every_block_is_imported() -> None:
-    assert {"db", "errors", "filtering", "lifespan", "pagination", "request_id", "timing"} <= set(
-        imports.BLOCKS
-    )
+    assert {
+        "auth",
+        "db",
+        "errors",
+        "filtering",
+        "lifespan",
+        "pagination",
+        "request_id",
+        "timing",
+    } <= set(imports.BLOCKS)

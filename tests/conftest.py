@@ -9,9 +9,11 @@ from hypothesis import HealthCheck, settings
 
 from tests.support import (
     Postgres,
+    RedisServer,
     Serve,
     Server,
     find_postgres,
+    find_redis,
     run_server,
     temporary_database,
     unavailable,
@@ -57,3 +59,12 @@ def postgres(postgres_server: Postgres) -> Iterator[Postgres]:
     """An empty PostgreSQL database that is this test's alone."""
     with temporary_database(postgres_server) as database:
         yield database
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> RedisServer:
+    """The Redis of this machine; without one the test is skipped."""
+    found = find_redis()
+    if isinstance(found, str):
+        unavailable(found)
+    return found

@@ -1,8 +1,9 @@
-"""What tests share: a real server in a process of its own, and a real PostgreSQL database."""
+"""What tests share: a real server in a process of its own, PostgreSQL, Redis and a browser."""
 
 import getpass
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, LiteralString, NoReturn, Protocol
@@ -22,9 +24,12 @@ import pytest
 __all__ = (
     "ROOT",
     "Postgres",
+    "RedisServer",
     "Serve",
     "Server",
+    "find_chromium",
     "find_postgres",
+    "find_redis",
     "require_services",
     "run_server",
     "temporary_database",
@@ -215,6 +220,50 @@ def temporary_database(server: Postgres, /) -> Generator[Postgres]:
         yield replace(server, database=name)
     finally:
         run("DROP DATABASE {} WITH (FORCE)")
+
+
+@dataclass(frozen=True, slots=True)
+class RedisServer:
+    """Where a Redis is. Tests share its databases: each deletes the keys that it made."""
+
+    url: str
+
+
+@cache
+def find_redis() -> RedisServer | str:
+    """Find the Redis which tests may write to, or say why there is none."""
+    try:
+        import redis
+    except ModuleNotFoundError:
+        return "redis is not installed"
+    url = os.environ.get("FASTKIT_TEST_REDIS") or "redis://127.0.0.1:6379"
+    try:
+        # What redis leaves untyped are options that are not used here.
+        with redis.Redis.from_url(url, socket_connect_timeout=5) as client:  # pyright: ignore[reportUnknownMemberType]
+            client.ping()  # pyright: ignore[reportUnknownMemberType]
+    except redis.RedisError as error:
+        return (
+            "no Redis answers. Start one (Debian: apt-get install redis-server, then redis-server)"
+            f" or set FASTKIT_TEST_REDIS to its URL. Tried:\n  {url}: {error}"
+        )
+    return RedisServer(url)
+
+
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def find_chromium() -> Path | str:
+    """Find a Chromium that Playwright can drive, or say why there is none."""
+    if find_spec("playwright") is None:
+        return "playwright is not installed: install the dependency group `integration`."
+    chosen = os.environ.get("FASTKIT_TEST_CHROMIUM")
+    found = next(filter(None, map(shutil.which, [chosen] if chosen else CHROMIUMS)), None)
+    if found is None:
+        return (
+            f"no Chromium is found as {chosen or ', '.join(CHROMIUMS)}. Install one"
+            " (Debian: apt-get install chromium) or set FASTKIT_TEST_CHROMIUM to its path."
+        )
+    return Path(found)
 
 
 def require_services() -> bool:

@@ -11,10 +11,12 @@ import pytest
 
 from fastkit._extras import requires
 
-# Blocks of today and what each needs beyond the core: title, module, what installs it.
-OPTIONAL = {
-    "fastkit.db": ("SQLAlchemy", "sqlalchemy", "sqlalchemy[asyncio]"),
-}
+# Blocks of today and what each needs beyond the core: block, title, module, what installs it.
+OPTIONAL = [
+    ("fastkit.auth", "PyJWT", "jwt", "pyjwt"),
+    ("fastkit.auth", "python-multipart", "python_multipart", "python-multipart"),
+    ("fastkit.db", "SQLAlchemy", "sqlalchemy", "sqlalchemy[asyncio]"),
+]
 
 
 def run(code: str, *, hide: str | None = None, first: Path | None = None) -> str:
@@ -39,9 +41,10 @@ sys.meta_path.insert(0, Hidden)
     ).stderr
 
 
-@pytest.mark.parametrize("block", OPTIONAL)
-def test_a_missing_dependency_names_itself_and_its_remedy(block: str) -> None:
-    title, module, install = OPTIONAL[block]
+@pytest.mark.parametrize(("block", "title", "module", "install"), OPTIONAL)
+def test_a_missing_dependency_names_itself_and_its_remedy(
+    block: str, title: str, module: str, install: str
+) -> None:
     last_line = run(f"import {block}", hide=module).splitlines()[-1]
     assert last_line == (
         f"ModuleNotFoundError: {block} needs {title}, which is not installed."
@@ -49,20 +52,22 @@ def test_a_missing_dependency_names_itself_and_its_remedy(block: str) -> None:
     )
 
 
-@pytest.mark.parametrize("block", OPTIONAL)
-def test_a_broken_dependency_is_not_reported_as_missing(block: str, tmp_path: Path) -> None:
-    _, module, _ = OPTIONAL[block]
+@pytest.mark.parametrize(("block", "module"), [(block, module) for block, _, module, _ in OPTIONAL])
+def test_a_broken_dependency_is_not_reported_as_missing(
+    block: str, module: str, tmp_path: Path
+) -> None:
     (tmp_path / module).mkdir()
     (tmp_path / module / "__init__.py").write_text("import a_dependency_of_its_own")
     last_line = run(f"import {block}", first=tmp_path).splitlines()[-1]
     assert last_line == "ModuleNotFoundError: No module named 'a_dependency_of_its_own'"
 
 
-@pytest.mark.parametrize("block", OPTIONAL)
+@pytest.mark.parametrize(
+    ("block", "module"), [("fastkit.auth", "jwt"), ("fastkit.db", "sqlalchemy")]
+)
 def test_a_dependency_without_its_submodules_is_not_reported_as_missing(
-    block: str, tmp_path: Path
+    block: str, module: str, tmp_path: Path
 ) -> None:
-    _, module, _ = OPTIONAL[block]
     (tmp_path / f"{module}.py").touch()
     last_line = run(f"import {block}", first=tmp_path).splitlines()[-1]
     assert "is not installed" not in last_line

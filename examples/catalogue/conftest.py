@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from examples.catalogue.users import DEMO_USERS
 from tests.support import Server, find_postgres, run_server, temporary_database, unavailable
 
 APP = "examples.catalogue.app:app"
@@ -30,7 +31,16 @@ def server(database_url: str) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def editor(server: Server) -> dict[str, str]:
+    """The header of a request that may change works."""
+    user = next(user for user in DEMO_USERS if user.scopes and not user.disabled)
+    form = {"grant_type": "password", "username": user.username, "password": user.password}
+    response = httpx.post(f"{server.base_url}/auth/token", data=form, timeout=30)
+    return {"Authorization": f"Bearer {response.json()['access_token']}"}
+
+
 @pytest.fixture
-def client(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.base_url, timeout=30) as client:
+def client(server: Server, editor: dict[str, str]) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.base_url, headers=editor, timeout=30) as client:
         yield client

@@ -7,30 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI
-from pydantic import SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import event, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from examples.catalogue.models import Artist, Base, Work
+from examples.catalogue.settings import settings
+from examples.catalogue.users import seed_users
 from fastkit.db import Database
 
 _HERE = Path(__file__).resolve().parent
 
-
-class Settings(BaseSettings):
-    """`CATALOGUE_DATABASE_URL=postgresql+asyncpg://user@host/name` chooses PostgreSQL.
-
-    `CATALOGUE_CURSOR_SECRET=...`, of 16 bytes or more, signs the cursors of `/works/by-cursor`.
-    """
-
-    model_config = SettingsConfigDict(env_prefix="CATALOGUE_")
-
-    database_url: str = f"sqlite+aiosqlite:///{_HERE / 'catalogue.db'}"
-    cursor_secret: SecretStr | None = None
-
-
-settings = Settings()
 db = Database(settings.database_url)
 
 SessionDep = Annotated[AsyncSession, db.session]
@@ -53,13 +39,14 @@ _LOCK = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_loc
 
 @asynccontextmanager
 async def filled(_: FastAPI) -> AsyncGenerator[None]:
-    """A lifespan that makes the tables, and fills them when there are no works."""
+    """A lifespan that makes the tables, and fills them when there are no works and no users."""
     async with db.begin() as session:
         await session.execute(text(_LOCK[db.engine.dialect.name]))
         connection = await session.connection()
         await connection.run_sync(Base.metadata.create_all)
         if await session.scalar(select(Work.id).limit(1)) is None:
             await _fill(session)
+        await seed_users(session)
     yield
 
 

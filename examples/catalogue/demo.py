@@ -14,6 +14,8 @@ from sqlalchemy import select
 from examples.catalogue.database import SessionDep, db
 from examples.catalogue.feed import announce_after_commit, announced
 from examples.catalogue.models import Artist, Work
+from examples.catalogue.settings import settings
+from examples.catalogue.users import DEMO_KEY, DEMO_USERS, DemoUser
 from fastkit.db import after_rollback
 from fastkit.errors import ConflictError, ProblemError, problem_responses
 from fastkit.timing import RequestRecord
@@ -105,3 +107,14 @@ async def list_announced() -> list[str]:
 async def list_requests() -> list[dict[str, Any]]:
     """The last requests as TimingMiddleware recorded them, the newest first."""
     return [asdict(record) for record in records]
+
+
+class Accounts(BaseModel):
+    users: tuple[DemoUser, ...] = DEMO_USERS
+    import_key: str = DEMO_KEY
+
+
+@router.get("/accounts")
+async def list_accounts() -> Accounts | None:
+    """Who can sign in and import here, with their secrets; null where there is no demo."""
+    return Accounts() if settings.demo else None

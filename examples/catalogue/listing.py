@@ -7,8 +7,9 @@ from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import contains_eager
 
-from examples.catalogue.database import ReadSessionDep, settings
+from examples.catalogue.database import ReadSessionDep
 from examples.catalogue.models import Artist, Work
+from examples.catalogue.settings import settings
 from examples.catalogue.works import Id, WorkOut, Year
 from fastkit.db import paginate
 from fastkit.filtering import FilterParams, ge, icontains, in_, is_null, le, search, sort_by

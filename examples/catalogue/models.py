@@ -32,3 +32,14 @@ class Work(Base):
     support: Mapped[str | None] = mapped_column(String(200))
 
     artist: Mapped[Artist] = relationship(lazy="joined", innerjoin=True)
+
+
+class User(Base):
+    """Who may sign in, with the attributes that `Auth` reads unless it is told others."""
+
+    __tablename__ = "users"
+
+    username: Mapped[str] = mapped_column(String(50), primary_key=True)
+    hashed_password: Mapped[str] = mapped_column(String(200))
+    disabled: Mapped[bool]
+    scopes: Mapped[str] = mapped_column(String(200))

@@ -1,4 +1,4 @@
-"""Read, create, update and delete works."""
+"""Read works; create, update and delete them, with the scope `works:write`."""
 
 from typing import Annotated
 
@@ -7,12 +7,24 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, with_confi
 from sqlalchemy.ext.asyncio import AsyncSession
 from typing_extensions import TypedDict
 
+from examples.catalogue.auth import auth
 from examples.catalogue.database import ReadSessionDep, SessionDep
 from examples.catalogue.feed import announce_after_commit
 from examples.catalogue.models import Artist, Work
-from fastkit.errors import NotFoundError, problem_responses
+from fastkit.errors import (
+    ForbiddenError,
+    NotFoundError,
+    UnauthorizedError,
+    problem_responses,
+)
 
 router = APIRouter(prefix="/works", tags=["works"])
+edits = APIRouter(
+    prefix="/works",
+    tags=["works"],
+    dependencies=[auth.require("works:write")],
+    responses=problem_responses(UnauthorizedError, ForbiddenError),
+)
 
 # What the columns can hold: PostgreSQL's integer, and its text, which has no NUL character.
 Id = Annotated[int, Field(ge=1, le=2_147_483_647)]
@@ -53,7 +65,7 @@ class WorkOut(BaseModel):
     support: str | None
 
 
-class WorkIn(BaseModel):
+class WorkFields(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     artist_id: Id
@@ -61,6 +73,9 @@ class WorkIn(BaseModel):
     year: Year
     technique: Line
     support: Line | None = None
+
+
+class WorkIn(WorkFields):
     tate_id: Id | None = None
 
 
@@ -82,7 +97,7 @@ async def read_work(work_id: WorkId, session: ReadSessionDep) -> WorkOut:
     return WorkOut.model_validate(await _work(session, work_id))
 
 
-@router.post("", status_code=status.HTTP_201_CREATED)
+@edits.post("", status_code=status.HTTP_201_CREATED)
 async def create_work(
     work_in: WorkIn, session: SessionDep, request: Request, response: Response
 ) -> WorkOut:
@@ -95,7 +110,7 @@ async def create_work(
     return WorkOut.model_validate(work)
 
 
-@router.patch("/{work_id}", responses=problem_responses(NotFoundError))
+@edits.patch("/{work_id}", responses=problem_responses(NotFoundError))
 async def update_work(
     work_id: WorkId, changes: Annotated[WorkChanges, Body()], session: SessionDep
 ) -> WorkOut:
@@ -108,7 +123,7 @@ async def update_work(
     return WorkOut.model_validate(work)
 
 
-@router.delete(
+@edits.delete(
     "/{work_id}",
     status_code=status.HTTP_204_NO_CONTENT,
     responses=problem_responses(NotFoundError),
