@@ -46,9 +46,13 @@ PACKAGES = (
     "redis",
 )
 AS_THE_TUTORIAL = Limit(1.0, 1 / 1.1)
+AS_A_WRONG_PASSWORD = Limit(1.1, 1.0)
+# As few as let bcrypt take most of the time.
+REFUSED_ROUNDS = 8
 
 ME = Call(path="/me")
 TOKEN = Call(path="/auth/token", method="POST")
+REFUSED = Call(path="/auth/token", method="POST", status=401)
 
 
 @dataclass(slots=True)
@@ -61,15 +65,6 @@ class Client:
     refresh_token: str = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = self._form()
-        headers = [
-            (b"content-type", b"application/x-www-form-urlencoded"),
-            (b"content-length", b"%d" % len(body)),
-        ]
-
-        async def receive_form() -> Message:
-            return {"type": "http.request", "body": body, "more_body": False}
-
         async def keep(message: Message) -> None:
             if message["type"] == "http.response.body":
                 answer = json.loads(message["body"])
@@ -77,15 +72,39 @@ class Client:
                 self.refresh_token = answer.get("refresh_token", "")
             await send(message)
 
-        await self.app({**scope, "headers": headers}, receive_form, keep)
+        await posted(self.app, self._form(), scope, keep)
 
-    def _form(self) -> bytes:
-        fields = (
-            {"grant_type": "refresh_token", "refresh_token": self.refresh_token}
-            if self.refresh_token
-            else {"grant_type": "password", "username": self.username, "password": apps.PASSWORD}
-        )
-        return urlencode(fields).encode()
+    def _form(self) -> dict[str, str]:
+        if self.refresh_token:
+            return {"grant_type": "refresh_token", "refresh_token": self.refresh_token}
+        return {"grant_type": "password", "username": self.username, "password": apps.PASSWORD}
+
+
+@dataclass(frozen=True, slots=True)
+class Guesser:
+    """Tries to log in with each request."""
+
+    app: ASGIApp
+    username: str
+    password: str
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        form = {"grant_type": "password", "username": self.username, "password": self.password}
+        await posted(self.app, form, scope, send)
+
+
+async def posted(app: ASGIApp, form: Mapping[str, str], scope: Scope, send: Send) -> None:
+    """Ask `app` with a form in place of what the request has."""
+    body = urlencode(form).encode()
+    headers = [
+        (b"content-type", b"application/x-www-form-urlencoded"),
+        (b"content-length", b"%d" % len(body)),
+    ]
+
+    async def receive_form() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    await app({**scope, "headers": headers}, receive_form, send)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +141,29 @@ async def bearer_group(report: Report) -> Group:
             *peer(report, "fastapi-users", lambda: apps.fastapi_users_app(name)),
             # It is given a token, too, which it does not look at.
             Case("no auth at all", apps.Bearing(apps.open_app(), tutorial.token)),
+        ],
+    )
+
+
+def refused_group() -> Group:
+    """Logins that are refused: what they take is not to tell why."""
+    app = apps.fastkit_app(rounds=REFUSED_ROUNDS, throttle=apps.Unthrottled())
+    others = {
+        "unknown user": ("nobody", apps.PASSWORD),
+        "disabled user, right password": (apps.DISABLED, apps.PASSWORD),
+        "disabled user, wrong password": (apps.DISABLED, "a guess"),
+        "a hash of no scheme": (apps.WITHOUT_HASH, apps.PASSWORD),
+        "a password of 60,000 characters": (apps.NAMES[0], "x" * 60_000),
+    }
+    return Group(
+        "a login that is refused",
+        REFUSED,
+        [
+            Case("wrong password", Guesser(app, apps.NAMES[0], "a guess")),
+            *[
+                Case(name, Guesser(app, *entered), AS_A_WRONG_PASSWORD)
+                for name, entered in others.items()
+            ],
         ],
     )
 
@@ -206,6 +248,7 @@ async def redis_store(report: Report) -> AsyncGenerator[TokenStore | None]:
 async def measure() -> Report:
     report = Report(TITLE, PACKAGES)
     report.tables.append(await compare(await bearer_group(report)))
+    report.tables.append(await compare(refused_group()))
     # What else runs makes them longer.
     report.note(f"Load of the machine before people log in: {getloadavg()[0]:.1f}")
     report.tables += await measure_waits()

@@ -20,12 +20,21 @@ from pwdlib.hashers.bcrypt import BcryptHasher as TheirBcryptHasher
 from pydantic import BaseModel
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fastkit.auth import Auth, BcryptHasher, MemoryTokenStore, TokenStore, auth_router
+from fastkit.auth import (
+    Auth,
+    BcryptHasher,
+    MemoryThrottle,
+    MemoryTokenStore,
+    Throttle,
+    TokenStore,
+    auth_router,
+)
 
 SECRET = token_urlsafe(32)
 PASSWORD = "correct horse battery staple"  # noqa: S105  # nobody's
 NAMES = [f"user-{number}" for number in range(20)]
 DISABLED = "disabled"
+WITHOUT_HASH = "without a hash"
 LIFETIME = timedelta(minutes=30)
 # Of bcrypt: as many as fastkit has unless it is told otherwise, and as few as there may be.
 ROUNDS = 12
@@ -46,6 +55,7 @@ class Users:
         hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(rounds)).decode()
         self._by_name = {name: User(name, hashed) for name in NAMES}
         self._by_name[DISABLED] = User(DISABLED, hashed, disabled=True)
+        self._by_name[WITHOUT_HASH] = User(WITHOUT_HASH, "a hash of no scheme")
 
     async def find(self, username: str) -> User | None:
         return self._by_name.get(username)
@@ -95,11 +105,26 @@ def open_app() -> FastAPI:
     return app_with(Depends(somebody))
 
 
-def fastkit_app(*, store: TokenStore | None = None, rounds: int = ROUNDS) -> FastAPI:
+class Unthrottled:
+    """Lets everybody guess."""
+
+    async def hit(self, account: str, address: str, /) -> float | None:
+        return None
+
+    async def clear(self, account: str, address: str, /) -> None: ...
+
+
+def fastkit_app(
+    *,
+    store: TokenStore | None = None,
+    throttle: Throttle | None = None,
+    rounds: int = ROUNDS,
+) -> FastAPI:
     auth = Auth(
         secret=SECRET,
         get_user=Users(rounds).find,
         store=MemoryTokenStore() if store is None else store,
+        throttle=MemoryThrottle() if throttle is None else throttle,
         hasher=BcryptHasher(rounds=rounds),
     )
     return app_with(auth.current_user, auth_router(auth))

@@ -199,6 +199,14 @@ async def test_each_token_is_its_users_and_a_forged_one_or_none_is_nobodys() -> 
             assert status in ((422, 500) if is_odd else (401,)), case.name
 
 
+async def test_each_refused_login_has_the_same_answer() -> None:
+    found = await answers(auth.refused_group())
+    assert len(found) == 6
+    assert len({(status, body) for status, _, body in found.values()}) == 1
+    status, _, body = found["wrong password"]
+    assert (status, json.loads(body)["error"]) == (401, "invalid_grant")
+
+
 def tutorial_app(name: str) -> ASGIApp:
     app = auth_apps.tutorial_app(rounds=auth_apps.CHEAP)
     return auth_apps.Bearing(app, auth_apps.tutorial_token(name))
