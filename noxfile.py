@@ -98,10 +98,10 @@ def newest(session: nox.Session) -> None:
 
 @nox.session(python=COVERED)
 def coverage(session: nox.Session) -> None:
-    """All tests take every branch of the package."""
+    """The tests of the package take every branch of it."""
     install(session, "test", "drivers", "companions", "demo", "integration", "coverage")
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", "-nauto", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", "-nauto", "tests", *session.posargs)
     session.run("coverage", "combine")
     session.run("coverage", "report")
 
