@@ -36,7 +36,6 @@ __all__ = (
     "open_store",
     "plain_engine",
     "prepared",
-    "settle",
 )
 
 ASYNC_SQL_KINDS = ("sqlite+aiosqlite", "postgresql+asyncpg", "postgresql+psycopg")
@@ -192,18 +191,6 @@ def _content(client: Any, key: str) -> Any:
     if client.type(key) == "hash":
         return client.hgetall(key)
     return client.zrange(key, 0, -1, withscores=True)
-
-
-async def settle(left: set[asyncio.Task[Any]]) -> None:
-    """Wait for the tasks in which SQLAlchemy closes connections that were cancelled in use."""
-    for task in left:
-        if "_terminate_graceful_close" in repr(task):
-            # Where the waiting for one is cancelled, too, aiosqlite never tells it that it is done.
-            await asyncio.wait([task], timeout=0.05)
-            task.cancel()
-    if left:
-        _, pending = await asyncio.wait(left, timeout=5)
-        assert not pending
 
 
 async def cancelled_at(step: int, work: Coroutine[Any, Any, object], *, repeatedly: bool) -> bool:

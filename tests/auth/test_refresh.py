@@ -21,8 +21,8 @@ from tests.auth.stores import (
     dump,
     on,
     open_store,
-    settle,
 )
+from tests.db.stepping import settle
 
 pytestmark = pytest.mark.anyio
 

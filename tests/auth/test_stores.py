@@ -19,8 +19,8 @@ from tests.auth.stores import (
     on,
     open_store,
     plain_engine,
-    settle,
 )
+from tests.db.stepping import settle
 
 pytestmark = pytest.mark.anyio
 

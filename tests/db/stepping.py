@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ("Steps", "stepping")
+__all__ = ("Steps", "settle", "stepping")
 
 
 class Steps:
@@ -75,3 +75,15 @@ def stepping(
         yield steps
     finally:
         loop.set_task_factory(before)
+
+
+async def settle(left: set[asyncio.Task[Any]]) -> None:
+    """Wait for the tasks in which SQLAlchemy closes connections that were cancelled in use."""
+    for task in left:
+        if "_terminate_graceful_close" in repr(task):
+            # Where the waiting for one is cancelled, too, aiosqlite never tells it that it is done.
+            await asyncio.wait([task], timeout=0.05)
+            task.cancel()
+    if left:
+        _, pending = await asyncio.wait(left, timeout=5)
+        assert not pending

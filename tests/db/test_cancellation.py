@@ -6,7 +6,7 @@ callbacks were told.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import anyio
 import pytest
@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Scope
 
 from fastkit.db import Database, after_commit, after_rollback
 from tests.db.models import Item, Part
-from tests.db.stepping import stepping
+from tests.db.stepping import settle, stepping
 from tests.db.support import checked_out, item_names
 
 pytestmark = pytest.mark.anyio
@@ -148,18 +148,6 @@ async def by_timeout(work: Work, step: int) -> bool:
 
 WAYS: list[Way] = [by_task, by_task_again_and_again, by_scope, by_timeout]
 every_way = pytest.mark.parametrize("way", WAYS)
-
-
-async def settle(left: set[asyncio.Task[Any]]) -> None:
-    """Wait for the tasks in which SQLAlchemy closes connections that were cancelled in use."""
-    for task in left:
-        if "_terminate_graceful_close" in repr(task):
-            # Where the waiting for one is cancelled, too, aiosqlite never tells it that it is done.
-            await asyncio.wait([task], timeout=0.05)
-            task.cancel()
-    if left:
-        _, pending = await asyncio.wait(left, timeout=5)
-        assert not pending
 
 
 async def check_at_each_step(

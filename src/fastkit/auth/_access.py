@@ -7,7 +7,7 @@ from math import ceil
 from secrets import token_urlsafe
 from typing import Any, NamedTuple, cast
 
-from fastkit.auth._base64url import decode, encode
+from fastkit._base64url import decode, encode
 from fastkit.auth._keys import Key, Keyring
 
 __all__ = ("AccessToken", "AccessTokens", "InvalidTokenError", "check_scopes")

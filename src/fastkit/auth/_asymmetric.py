@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from jwt import get_algorithm_by_name
 
-from fastkit.auth._base64url import decode
+from fastkit._base64url import decode
 
 __all__ = ("KeyPair", "load_jwk", "load_pem")
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from jwt import get_algorithm_by_name
 
+from fastkit._base64url import decode, encode
 from fastkit._extras import requires
-from fastkit.auth._base64url import decode, encode
 from fastkit.auth._secrets import check_secret
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from hashlib import blake2b, sha256
 from hmac import compare_digest
 from struct import Struct
 
-from fastkit.auth import _base64url
+from fastkit import _base64url
 from fastkit.auth._keys import Key, Keyring
 from fastkit.auth._store import Login, TokenStore
 

@@ -5,7 +5,7 @@ from base64 import b64decode
 from contextlib import suppress
 from itertools import pairwise
 
-from fastkit.auth._base64url import decode
+from fastkit._base64url import decode
 
 __all__ = ("check_secret",)
 
