@@ -3,16 +3,20 @@
 PORT ?= 8000
 PYTHON ?=
 ARGS ?=
+RUN ?= -m pytest
+WORKERS ?= 1
+REDIS_URL ?=
 
 BIN := .venv/bin
 MADE := .venv/made
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check dev clean
+.PHONY: help demo chat test check dev clean
 
 help:
 	@echo 'make demo    run the example on http://127.0.0.1:$(PORT)/ (PORT=8000 unless given)'
+	@echo 'make chat    run the chat there, with WORKERS=4 REDIS_URL=redis://127.0.0.1 in four processes'
 	@echo 'make test    run the tests (ARGS="tests/db -k commit" for some of them)'
 	@echo 'make check   run every gate: tests on each Python found, floors, lint, types, docs, build'
 	@echo 'make dev     install the tools that developers use into .venv'
@@ -23,8 +27,19 @@ demo: $(MADE)/demo
 	@echo 'The example is on http://127.0.0.1:$(PORT)/ and Ctrl+C ends it.'
 	@exec $(BIN)/python -m uvicorn examples.catalogue.app:app --host 127.0.0.1 --port $(PORT)
 
+ifneq ($(REDIS_URL),)
+chat: export CHAT_REDIS_URL := $(REDIS_URL)
+endif
+chat: $(MADE)/demo
+ifneq ($(WORKERS),1)
+	@test -n "$$CHAT_REDIS_URL" || { echo 'Several workers need a Redis: make chat WORKERS=$(WORKERS)' \
+		'REDIS_URL=redis://127.0.0.1' >&2; exit 1; }
+endif
+	@echo 'The chat is on http://127.0.0.1:$(PORT)/ and Ctrl+C ends it.'
+	@exec $(BIN)/python -m uvicorn examples.chat.app:app --host 127.0.0.1 --port $(PORT) --workers $(WORKERS)
+
 test: $(MADE)/test
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python $(RUN) -n auto $(ARGS)
 
 check: $(MADE)/nox
 	$(BIN)/nox $(ARGS)

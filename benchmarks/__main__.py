@@ -5,7 +5,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from benchmarks import auth, db, errors, filtering, imports, pagination, timing
+from benchmarks import auth, db, errors, filtering, imports, pagination, timing, websockets
 from benchmarks.harness import pin
 
 RESULTS = Path(__file__).parent / "results"
@@ -16,6 +16,7 @@ BENCHMARKS = {
     "pagination": pagination.measure,
     "filtering": filtering.measure,
     "auth": auth.measure,
+    "websockets": websockets.measure,
     "imports": imports.measure,
 }
 

@@ -12,7 +12,18 @@ from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
 from starlette.types import ASGIApp, Message
 
-from benchmarks import auth, auth_apps, db, errors, filtering, imports, logins, pagination, timing
+from benchmarks import (
+    auth,
+    auth_apps,
+    db,
+    errors,
+    filtering,
+    imports,
+    logins,
+    pagination,
+    timing,
+    websockets,
+)
 from benchmarks.harness import Call, Group, Limit, Line, Report, Table, ask, compare, peer
 
 pytestmark = [
@@ -267,6 +278,55 @@ async def test_the_waits_of_both_endpoints_are_found() -> None:
             assert min(waits.values()) > 0
 
 
+@pytest.mark.parametrize("served", [*websockets.SERVED, *websockets.ON_UVLOOP])
+def test_everybody_is_sent_what_one_sends(served: websockets.Served) -> None:
+    report = Report("", ())
+    with websockets.serve(report, [served]) as found:
+        if not found:
+            pytest.skip(report.notes[0])
+        (running,) = found
+        crowd = running.crowd
+        websockets.grow(running, 5)
+        crowd.keep_numbers = True
+        cpu_time, per_second = websockets.saturate(running, 20)
+        p50, p99 = websockets.pace(running, 100, 0.2)
+        numbers = [client.numbers for client in crowd.clients]
+    assert numbers == [list(range(numbers[0][0], numbers[0][0] + 40))] * 5
+    assert cpu_time > 0
+    assert per_second > 0
+    assert 0 < p50 <= p99
+
+
+async def test_each_server_has_its_place_in_each_table() -> None:
+    load = websockets.Load(
+        sizes=(3, 4),
+        rounds=2,
+        deliveries=12,
+        turns=2,
+        turn_seconds=0.1,
+        per_second=200,
+        stuck_seconds=1,
+        stuck_others=3,
+    )
+    report = await websockets.measure(load)
+    one, other, memory, *beside_a_stuck_one = (
+        report.tables[:4],
+        report.tables[4:8],
+        *report.tables[8:],
+    )
+    for cpu_time, on_uvloop, *latencies in (one, other):
+        titles = [line.name for line in cpu_time.lines]
+        assert titles[:2] == ["the tutorial's loop", "fastkit"]
+        assert cpu_time.lines[0].values == [1.0, 1.0]
+        assert [line.name for line in on_uvloop.lines] == titles[:2]
+        assert [[line.name for line in table.lines] for table in latencies] == [titles] * 2
+    assert [len(line.values) for line in memory.lines] == [2] * len(titles)
+    missed, more = beside_a_stuck_one
+    # One second is too short for anybody to be held up.
+    assert {value for line in missed.lines for value in line.values} == {0.0}
+    assert [line.name for line in more.lines] == [line.name for line in missed.lines]
+
+
 async def test_an_app_that_answers_otherwise_is_not_measured() -> None:
     group = timing.groups(Report("", ()))[0]
     wrong = Group(group.title, Call(path="/nothing"), group.cases)
@@ -312,4 +372,5 @@ def test_every_block_is_imported() -> None:
         "pagination",
         "request_id",
         "timing",
+        "websockets",
     } <= set(imports.BLOCKS)

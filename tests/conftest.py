@@ -1,5 +1,6 @@
 """Fixtures for every test."""
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,8 +13,11 @@ from tests.support import (
     RedisServer,
     Serve,
     Server,
+    StartRedis,
     find_postgres,
     find_redis,
+    free_port,
+    redis_processes,
     run_server,
     temporary_database,
     unavailable,
@@ -25,6 +29,15 @@ settings.register_profile(
     "patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("patient")
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector out of what is imported by now.
+
+    All tests together import so much that to look through it takes longer than many a test.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -68,3 +81,16 @@ def redis_server() -> RedisServer:
     if isinstance(found, str):
         unavailable(found)
     return found
+
+
+@pytest.fixture
+def redis_port() -> int:
+    """Where `start_redis` starts one."""
+    return free_port()
+
+
+@pytest.fixture
+def start_redis(redis_port: int, tmp_path: Path) -> Iterator[StartRedis]:
+    """Start a Redis that is this test's own, to be killed and started again."""
+    with redis_processes(redis_port, tmp_path) as start:
+        yield start

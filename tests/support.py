@@ -1,21 +1,23 @@
 """What tests share: a real server in a process of its own, PostgreSQL, Redis and a browser."""
 
+import asyncio
 import getpass
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, LiteralString, NoReturn, Protocol
+from typing import IO, Any, LiteralString, NoReturn, Protocol
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -27,9 +29,13 @@ __all__ = (
     "RedisServer",
     "Serve",
     "Server",
+    "StartRedis",
     "find_chromium",
     "find_postgres",
     "find_redis",
+    "free_port",
+    "redis_answers",
+    "redis_processes",
     "require_services",
     "run_server",
     "temporary_database",
@@ -131,7 +137,7 @@ def _wait_until_up(process: subprocess.Popen[bytes], log: IO[bytes]) -> str:
     deadline = time.monotonic() + _START_SECONDS
     while True:
         text = _read(log)
-        if found := re.search(r"Uvicorn running on (http://[\d.]+:\d+)", text):
+        if found := re.search(r"Uvicorn running on (https?://[\d.]+:\d+)", text):
             return found[1]
         if process.poll() is not None:
             pytest.fail(f"the server ended with {process.returncode} before it was up:\n{text}")
@@ -247,6 +253,54 @@ def find_redis() -> RedisServer | str:
             f" or set FASTKIT_TEST_REDIS to its URL. Tried:\n  {url}: {error}"
         )
     return RedisServer(url)
+
+
+class StartRedis(Protocol):
+    """Starts a Redis, on the same port and in the same folder each time."""
+
+    def __call__(self, *arguments: str) -> subprocess.Popen[bytes]: ...
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens to."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        found: int = free.getsockname()[1]
+        return found
+
+
+@contextmanager
+def redis_processes(port: int, folder: Path) -> Generator[StartRedis]:
+    """Start Redis servers that a test may do anything to. They are killed at the end."""
+    if shutil.which("redis-server") is None:
+        unavailable("no redis-server is found. Install one (Debian: apt-get install redis-server).")
+    with ExitStack() as stack:
+
+        def start(*arguments: str) -> subprocess.Popen[bytes]:
+            command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+            process = subprocess.Popen(
+                [*command, "--dir", str(folder), *arguments],
+                stdout=subprocess.DEVNULL,
+            )
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            return process
+
+        yield start
+
+
+async def redis_answers(client: Any) -> None:
+    """Wait until it does."""
+    from redis import RedisError
+
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await client.ping()
+            except RedisError:
+                await asyncio.sleep(0.02)
+            else:
+                return
 
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")

@@ -16,6 +16,7 @@ OPTIONAL = [
     ("fastkit.auth", "PyJWT", "jwt", "pyjwt"),
     ("fastkit.auth", "python-multipart", "python_multipart", "python-multipart"),
     ("fastkit.db", "SQLAlchemy", "sqlalchemy", "sqlalchemy[asyncio]"),
+    ("fastkit.websockets.redis", "redis", "redis", "redis"),
 ]
 
 

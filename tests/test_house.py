@@ -33,6 +33,7 @@ EXTRA_DEPENDENCIES = {
     "auth": {"bcrypt", "cryptography", "jwt", "passlib", "redis", "sqlalchemy"},
     "db": {"sqlalchemy"},
     "filtering": {"sqlalchemy"},
+    "websockets": {"redis"},
 }
 # Of an arrow or a package that only one module of a block knows.
 ONLY_IN = {"fastkit.db": "fastkit.auth.sql", "sqlalchemy": "fastkit.auth.sql"}

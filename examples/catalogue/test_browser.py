@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,26 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import Server, find_chromium, run_server, unavailable
+from tests.support import Server, run_server, unavailable
 
 if TYPE_CHECKING or find_spec("playwright"):
-    from playwright.sync_api import Browser, Locator, Page, Response, Route, expect, sync_playwright
+    from playwright.sync_api import Locator, Page, Response, Route, expect
 
 ACCESS_SECONDS = 4
-PATIENCE = 60_000  # milliseconds, for a machine that runs other tests, too
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = find_chromium()
-    if isinstance(chromium, str):
-        unavailable(chromium)
-    expect.set_options(timeout=PATIENCE)
-    with (
-        sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=chromium) as browser,
-    ):
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -44,18 +30,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def page(browser: Browser, server: Server) -> Iterator[Page]:
-    with browser.new_context(base_url=server.base_url) as context:
-        page = context.new_page()
-        mistakes: list[str] = []
-        page.on("pageerror", lambda error: mistakes.append(str(error)))
-        opened(page)
-        yield page
-        assert mistakes == []
+def page(new_page: Callable[[str], Page], server: Server) -> Page:
+    page = new_page(server.base_url)
+    opened(page)
+    return page
 
 
 def opened(page: Page) -> None:
-    page.set_default_timeout(PATIENCE)
     page.goto("/")
     expect(page.get_by_role("listitem").filter(has_text="raw-umber")).to_be_visible()
     expect(page.locator("#rows tr")).to_have_count(10)

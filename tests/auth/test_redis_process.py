@@ -1,13 +1,9 @@
 """The stores on a Redis that ends, evicts or is a cluster: one that is a test's own."""
 
 import asyncio
-import shutil
-import socket
-import subprocess
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import ExitStack, asynccontextmanager
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from redis import RedisError
@@ -20,69 +16,21 @@ from fastkit.auth._refresh import InvalidGrantError, RefreshTokens
 from fastkit.auth._store import TokenStore
 from fastkit.auth.redis import RedisThrottle, RedisTokenStore
 from tests.auth.stores import make_login
-from tests.support import unavailable
+from tests.support import StartRedis, free_port, redis_answers
 
 pytestmark = pytest.mark.anyio
 
 PREFIX = "{fastkit:auth}:"
 
 
-class Start(Protocol):
-    """Starts a Redis, in the same place each time."""
-
-    def __call__(self, *arguments: str) -> subprocess.Popen[bytes]: ...
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        found: int = free.getsockname()[1]
-        return found
-
-
-@pytest.fixture
-def port() -> int:
-    return free_port()
-
-
-@pytest.fixture
-def start(port: int, tmp_path: Path) -> Iterator[Start]:
-    if shutil.which("redis-server") is None:
-        unavailable("no redis-server is found. Install one (Debian: apt-get install redis-server).")
-    with ExitStack() as stack:
-
-        def start(*arguments: str) -> subprocess.Popen[bytes]:
-            command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-            process = subprocess.Popen(
-                [*command, "--dir", str(tmp_path), *arguments],
-                stdout=subprocess.DEVNULL,
-            )
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-            return process
-
-        yield start
-
-
 @asynccontextmanager
 async def connected(port: int) -> AsyncGenerator[Any]:
     client = Redis(port=port)
     try:
-        await wait_for(client)
+        await redis_answers(client)
         yield client
     finally:
         await client.aclose()
-
-
-async def wait_for(client: Any) -> None:
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                await client.ping()
-            except RedisError:
-                await asyncio.sleep(0.02)
-            else:
-                return
 
 
 def make_tokens(store: TokenStore) -> RefreshTokens:
@@ -98,10 +46,12 @@ def make_tokens(store: TokenStore) -> RefreshTokens:
 
 
 @pytest.mark.parametrize("keeps", [True, False], ids=["appendonly", "in memory"])
-async def test_a_redis_that_ends_and_starts_again(port: int, start: Start, keeps: bool) -> None:
+async def test_a_redis_that_ends_and_starts_again(
+    redis_port: int, start_redis: StartRedis, keeps: bool
+) -> None:
     options = ["--appendonly", "yes", "--appendfsync", "always"] if keeps else []
-    process = start(*options)
-    async with connected(port) as client:
+    process = start_redis(*options)
+    async with connected(redis_port) as client:
         tokens = make_tokens(RedisTokenStore(client))
         throttle = RedisThrottle(client, limits=LoginLimits(account_at_address=(1, 600)))
         _, used = await tokens.start("ann", (), "")
@@ -114,8 +64,8 @@ async def test_a_redis_that_ends_and_starts_again(port: int, start: Start, keeps
         for question in (tokens.check(newest), tokens.rotate(presented, "")):
             with pytest.raises(RedisError):
                 await question
-        start(*options)
-        await wait_for(client)
+        start_redis(*options)
+        await redis_answers(client)
         if keeps:
             # What was asked in between has not happened, and what had happened has.
             assert await tokens.rotate(presented, "")
@@ -130,10 +80,10 @@ async def test_a_redis_that_ends_and_starts_again(port: int, start: Start, keeps
 
 
 async def test_keys_that_redis_evicts_end_logins_and_bring_none_back(
-    port: int, start: Start
+    redis_port: int, start_redis: StartRedis
 ) -> None:
-    start()
-    async with connected(port) as client:
+    start_redis()
+    async with connected(redis_port) as client:
         store = RedisTokenStore(client, prefix=PREFIX)
         evicted, kept, last = (make_login() for _ in range(3))
         for login in (evicted, kept):
@@ -151,10 +101,10 @@ async def test_keys_that_redis_evicts_end_logins_and_bring_none_back(
 
 
 async def test_a_redis_that_is_full_refuses_logins_and_keeps_what_it_has(
-    port: int, start: Start
+    redis_port: int, start_redis: StartRedis
 ) -> None:
-    start()
-    async with connected(port) as client:
+    start_redis()
+    async with connected(redis_port) as client:
         store = RedisTokenStore(client)
         login = make_login()
         await store.add(login)
@@ -169,26 +119,28 @@ async def test_a_redis_that_is_full_refuses_logins_and_keeps_what_it_has(
 
 
 @asynccontextmanager
-async def clustered(port: int, start: Start) -> AsyncGenerator[RedisCluster]:
+async def clustered(redis_port: int, start_redis: StartRedis) -> AsyncGenerator[RedisCluster]:
     """A cluster of one, which refuses keys of several slots as larger ones do."""
     # By default the other port is 10,000 more, where there may be none.
-    start("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
-    async with connected(port) as client:
+    start_redis("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    async with connected(redis_port) as client:
         await client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
         async with asyncio.timeout(30):
             while "'cluster_state': 'ok'" not in repr(  # noqa: ASYNC110
                 await client.execute_command("CLUSTER INFO")
             ):
                 await asyncio.sleep(0.02)
-    cluster = RedisCluster("127.0.0.1", port)
+    cluster = RedisCluster("127.0.0.1", redis_port)
     try:
         yield cluster
     finally:
         await cluster.aclose()
 
 
-async def test_a_cluster_keeps_what_has_a_hash_tag(port: int, start: Start) -> None:
-    async with clustered(port, start) as cluster:
+async def test_a_cluster_keeps_what_has_a_hash_tag(
+    redis_port: int, start_redis: StartRedis
+) -> None:
+    async with clustered(redis_port, start_redis) as cluster:
         tokens = make_tokens(RedisTokenStore(cluster, prefix=PREFIX))
         _, token = await tokens.start("ann", (), "")
         presented = [await tokens.check(token) for _ in range(20)]
@@ -204,8 +156,8 @@ async def test_a_cluster_keeps_what_has_a_hash_tag(port: int, start: Start) -> N
         assert await throttle.hit("ann", "203.0.113.7") is None
 
 
-async def test_a_cluster_refuses_what_has_none(port: int, start: Start) -> None:
-    async with clustered(port, start) as cluster:
+async def test_a_cluster_refuses_what_has_none(redis_port: int, start_redis: StartRedis) -> None:
+    async with clustered(redis_port, start_redis) as cluster:
         with pytest.raises((RedisError, RedisClusterException)):
             await RedisTokenStore(cluster).add(make_login())
         with pytest.raises((RedisError, RedisClusterException)):

@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Annotated, Any
 
 import anyio
@@ -407,6 +408,118 @@ async def test_when_the_token_expires_the_client_has_gone(endpoint: Endpoint) ->
     assert isinstance(outcome.ended, WebSocketDisconnect)
     assert outcome.ended.code == 4001
     assert outcome.raised is None  # which is nobody's error
+
+
+# What puts that off
+
+
+def make_renewing_app(auth: Auth[User], *scopes: str) -> FastAPI:
+    app = make_app(auth)
+
+    @app.websocket("/ws")
+    async def socket(
+        websocket: WebSocket, user: Annotated[User, auth.websocket_user(*scopes)]
+    ) -> None:
+        await websocket.accept()
+        async for text in websocket.iter_text():
+            newer = await auth.renew_websocket(websocket, text)
+            await websocket.send_text(newer.username)
+
+    return app
+
+
+def test_a_newer_token_puts_the_end_off() -> None:
+    auth = make_auth(access_lifetime=timedelta(seconds=2))
+    http = TestClient(make_renewing_app(auth))
+    started = time.monotonic()
+    with http.websocket_connect("/ws", headers=bearer(log_in(http))) as websocket:
+        time.sleep(1)
+        for _ in range(2):
+            websocket.send_text(log_in(http)["access_token"])
+            assert websocket.receive_text() == "alice"
+        assert closed_with(websocket) == (4001, "expired")
+    assert time.monotonic() - started > 2.5
+
+
+def test_each_dependency_of_an_endpoint_is_renewed() -> None:
+    directory = Directory([User("alice", scopes=("read", "write"))])
+    auth = make_auth(directory=directory, access_lifetime=timedelta(seconds=2))
+    app = make_app(auth)
+
+    @app.websocket("/ws", dependencies=[auth.websocket_user("read")])
+    async def socket(
+        websocket: WebSocket, user: Annotated[User, auth.websocket_user("write")]
+    ) -> None:
+        await websocket.accept()
+        async for text in websocket.iter_text():
+            await auth.renew_websocket(websocket, text)
+
+    http = TestClient(app)
+    started = time.monotonic()
+    with http.websocket_connect("/ws", headers=bearer(log_in(http))) as websocket:
+        time.sleep(1)
+        websocket.send_text(log_in(http)["access_token"])
+        assert closed_with(websocket) == (4001, "expired")
+    assert time.monotonic() - started > 2.5
+
+
+def test_an_older_token_does_not_bring_it_forward() -> None:
+    clock = Clock()
+    auth = make_auth(clock=clock)
+    http = TestClient(make_renewing_app(auth))
+    older = log_in(http)["access_token"]
+    clock.now += 899.5
+    newer = log_in(http)["access_token"]
+    with http.websocket_connect("/ws", headers=bearer(newer)) as websocket:
+        websocket.send_text(older)
+        assert websocket.receive_text() == "alice"
+        time.sleep(1)
+        websocket.send_text(newer)
+        assert websocket.receive_text() == "alice"
+
+
+def test_what_does_not_renew_closes() -> None:
+    directory = Directory([User(name, scopes=("read", "write")) for name in ("alice", "bob")])
+    auth = make_auth(directory=directory)
+    http = TestClient(make_renewing_app(auth, "write"))
+    good = log_in(http)["access_token"]
+    for token, reason in (
+        ("", "The access token is not valid."),
+        (good + "x", "The access token is not valid."),
+        (log_in(http)["refresh_token"], "The access token is not valid."),
+        (log_in(http, scope="read")["access_token"], NOT_GOOD[1]),
+        (log_in(http, "bob")["access_token"], "The access token is of another user."),
+    ):
+        with http.websocket_connect("/ws", headers=bearer(good)) as websocket:
+            websocket.send_text(token)
+            assert closed_with(websocket) == (1008, reason)
+    with http.websocket_connect("/ws", headers=bearer(good)) as websocket:
+        directory.users["alice"].disabled = True
+        websocket.send_text(good)
+        assert closed_with(websocket)[0] == 1008
+
+
+def test_a_test_that_says_who_it_is_needs_no_token_for_it() -> None:
+    auth = make_auth()
+    app = make_renewing_app(auth)
+    with auth.override(app, User("eve")), TestClient(app).websocket_connect("/ws") as websocket:
+        websocket.send_text("anything")
+        assert websocket.receive_text() == "eve"
+
+
+def test_a_websocket_without_a_user_cannot_be_renewed() -> None:
+    auth = make_auth()
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def socket(websocket: WebSocket) -> None:
+        await websocket.accept()
+        with pytest.raises(LookupError, match=r"depends on websocket_user\(\)"):
+            await auth.renew_websocket(websocket, "token")
+        await websocket.send_text("so it is")
+
+    with TestClient(app).websocket_connect("/ws") as websocket:
+        assert websocket.receive_text() == "so it is"
 
 
 @pytest.mark.anyio

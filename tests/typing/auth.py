@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, assert_type
 
-from fastapi import APIRouter, Depends, FastAPI, params
+from fastapi import APIRouter, Depends, FastAPI, WebSocket, params
 from pydantic import BaseModel
 
 from fastkit.auth import (
@@ -164,6 +164,10 @@ async def its_methods_know_the_user(auth: Auth[User], app: FastAPI) -> None:
     with auth.override(app, User(1, "a", [])):
         assert_type(await auth.revoke_all(User(1, "a", [])), int)
     assert_type(await auth.hash_password("x"), str)
+
+
+async def a_newer_token_gives_the_user(auth: Auth[User], websocket: WebSocket) -> None:
+    assert_type(await auth.renew_websocket(websocket, "token"), User)
 
 
 def protocols_are_met() -> tuple[TokenStore, Throttle, PasswordHasher]:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Generic, NamedTuple, TypedDict, TypeVar, Unpack, overload
 
-from fastapi import FastAPI, params
+from fastapi import FastAPI, WebSocket, params
 
 from fastkit.auth._access import check_scopes
 from fastkit.auth._bearer import Bearer, Principal
@@ -19,7 +19,7 @@ from fastkit.auth._store import MemoryTokenStore, TokenStore
 from fastkit.auth._throttle import MemoryThrottle, Throttle
 from fastkit.auth._tokens import Tokens
 from fastkit.auth._users import GetUser, Users, as_async, check_callable
-from fastkit.auth._websocket import websocket_user
+from fastkit.auth._websocket import Renewals, websocket_user
 
 __all__ = ("Auth", "AuthOptions", "Parts")
 
@@ -164,6 +164,7 @@ class Auth(Generic[_U]):
             on_event=on_event,
         )
         self._parts = Parts(tokens, users, bearer, grants)
+        self._renewals: Renewals[_U] = {}
         self.current_user: params.Depends = ReadyDependency(bearer.current_user)
         """Who makes the request, as `Annotated[User, auth.current_user]`. Nobody is a 401."""
         self.optional_user: params.Depends = ReadyDependency(bearer.optional_user)
@@ -198,7 +199,7 @@ class Auth(Generic[_U]):
             SocketUser = Annotated[User, auth.websocket_user("chat", first_message=True)]
 
         The WebSocket is closed with 4001 when the token expires: to the endpoint, the client has
-        gone then.
+        gone then. `renew_websocket` puts that off.
 
         Args:
             *scopes: What the token has to be good for, as with `require`.
@@ -233,8 +234,29 @@ class Auth(Generic[_U]):
                 first_message=first_message,
                 query_parameter=query_parameter,
                 clock=self._parts.tokens.clock,
+                renewals=self._renewals,
             )
         )
+
+    async def renew_websocket(self, websocket: WebSocket, token: str, /) -> _U:
+        """Let a WebSocket of `websocket_user` last until a newer access token expires, and return
+        the user, looked up anew.
+
+        The token is the same user's, good for the same scopes; how the client brings it, in a
+        message, is the endpoint's.
+
+        Raises:
+            WebSocketException: It is not accepted (1008), which closes the WebSocket.
+            LookupError: The WebSocket has no `websocket_user`.
+        """
+        if websocket not in self._renewals:
+            raise LookupError(
+                "renew_websocket() is for a WebSocket whose endpoint depends on websocket_user()."
+            )
+        *others, last = self._renewals[websocket]
+        for renew in others:
+            await renew(token)
+        return await last(token)
 
     async def hash_password(self, password: str, /) -> str:
         """Hash a new password, without blocking the event loop.

@@ -2,36 +2,32 @@
 
 import asyncio
 import logging
-import re
-from collections.abc import AsyncGenerator, Callable, Collection
-from contextlib import asynccontextmanager, suppress
-from typing import Annotated, Any, TypeVar
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 from anyio import move_on_after
-from fastapi import WebSocket, WebSocketException, params
-from starlette.datastructures import Headers
+from fastapi import WebSocket, params
 from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
+from fastkit._handshake import GONE, check_origin, plain_origin, refusal
 from fastkit.auth._access import InvalidTokenError
 from fastkit.auth._bearer import LACKS_SCOPE, Bearer, Principal, bearer_token
 from fastkit.auth._users import Find
 
-__all__ = ("websocket_user",)
+__all__ = ("Renewals", "websocket_user")
 
 _U = TypeVar("_U")
 
+Renewals: TypeAlias = dict[WebSocket, list[Callable[[str], Awaitable[_U]]]]
+"""What takes newer tokens, by open WebSocket: one for each dependency that it has."""
+
 _logger = logging.getLogger("fastkit.auth")
 
-_POLICY_VIOLATION = 1008  # RFC 6455, section 7.4.1
-_EXPIRED = 4001  # section 7.4.2: one of those that are left to applications
+_EXPIRED = 4001  # of those left to applications (RFC 6455, section 7.4.2)
 _FIRST_MESSAGE_SECONDS = 10
-
-# What sending raises, on one server or another, when the client was faster.
-_GONE = (RuntimeError, OSError, WebSocketDisconnect)
-
-_ORIGIN = re.compile(r"https?://[^\s/?#@\\]+", re.IGNORECASE)
-_PORTS = {"http": ":80", "https": ":443"}
 
 
 def websocket_user(
@@ -43,57 +39,91 @@ def websocket_user(
     first_message: bool,
     query_parameter: str | None,
     clock: Callable[[], float],
+    renewals: Renewals[_U],
 ) -> Callable[..., AsyncGenerator[_U]]:
-    """The dependency of `Auth.websocket_user`."""
-    allowed = {_plain_origin(origin) for origin in origins}
+    """The dependency of `Auth.websocket_user`; how to put off its end it leaves in `renewals`."""
+    allowed = {plain_origin(origin) for origin in origins}
+    verified = _verifier(bearer, find, scopes, clock)
 
     async def user(
         websocket: WebSocket,
         stand_in: Annotated[Principal[_U] | None, params.Depends(bearer.nobody)],
     ) -> AsyncGenerator[_U]:
-        if not _is_allowed(websocket.headers, allowed):
-            raise _refusal(websocket, "The origin is not allowed.")
+        check_origin(websocket, allowed)
         if first_message:
             await websocket.accept()
         if stand_in is not None:
             _check(websocket, stand_in, scopes)
-            yield stand_in.account.user
+
+            async def stay(token: str) -> _U:
+                return stand_in.account.user
+
+            with _renewed_by(websocket, stay, renewals):
+                yield stand_in.account.user
             return
-        token = bearer_token(websocket.headers)
-        if token is None and query_parameter is not None:
-            token = websocket.query_params.get(query_parameter)
-        if token is None and first_message:
-            token = await _received(websocket)
-        if token is None:
-            raise _refusal(websocket, "Not authenticated.")
-        try:
-            principal, expires_at = await bearer.verify(token, find)
-        except InvalidTokenError as error:
-            _logger.debug("an access token is refused: %s", error.reason)
-            raise _refusal(websocket, str(error)) from None
-        _check(websocket, principal, scopes)
-        async with _closed_after(websocket, expires_at - clock()):
-            yield principal.account.user
+        token = await _token(websocket, query_parameter, first_message=first_message)
+        principal, seconds = await verified(websocket, token)
+        deadline = time.monotonic() + seconds
+
+        async def renew(token: str) -> _U:
+            nonlocal deadline
+            newer, seconds = await verified(websocket, token)
+            if newer.account.subject != principal.account.subject:
+                raise refusal(websocket, "The access token is of another user.")
+            deadline = max(deadline, time.monotonic() + seconds)
+            return newer.account.user
+
+        async with _closed_at(websocket, lambda: deadline):
+            with _renewed_by(websocket, renew, renewals):
+                yield principal.account.user
 
     return user
 
 
+def _verifier(
+    bearer: Bearer[_U], find: Find, scopes: Collection[str], clock: Callable[[], float]
+) -> Callable[[WebSocket, str], Awaitable[tuple[Principal[_U], float]]]:
+    async def verified(websocket: WebSocket, token: str) -> tuple[Principal[_U], float]:
+        """Whose token it is, and for how many seconds it is good."""
+        try:
+            principal, expires_at = await bearer.verify(token, find)
+        except InvalidTokenError as error:
+            _logger.debug("an access token is refused: %s", error.reason)
+            raise refusal(websocket, str(error)) from None
+        _check(websocket, principal, scopes)
+        return principal, expires_at - clock()
+
+    return verified
+
+
+@contextmanager
+def _renewed_by(
+    websocket: WebSocket, renew: Callable[[str], Awaitable[_U]], renewals: Renewals[_U]
+) -> Generator[None]:
+    of_this = renewals.setdefault(websocket, [])
+    of_this.append(renew)
+    try:
+        yield
+    finally:
+        of_this.remove(renew)
+        if not of_this:
+            del renewals[websocket]
+
+
 def _check(websocket: WebSocket, principal: Principal[Any], scopes: Collection[str]) -> None:
     if not principal.scopes.issuperset(scopes):
-        raise _refusal(websocket, LACKS_SCOPE)
+        raise refusal(websocket, LACKS_SCOPE)
 
 
-def _refusal(websocket: WebSocket, reason: str) -> WebSocketException:
-    """What closes the WebSocket. That the client has left before is no error of the server's:
-    whoever has no token could have it logged as one, with a traceback each time."""
-    send = websocket.send
-
-    async def send_if_there(message: Message) -> None:
-        with suppress(*_GONE):
-            await send(message)
-
-    websocket.send = send_if_there  # type: ignore[method-assign]  # that of this one connection
-    return WebSocketException(_POLICY_VIOLATION, reason)
+async def _token(websocket: WebSocket, query_parameter: str | None, *, first_message: bool) -> str:
+    token = bearer_token(websocket.headers)
+    if token is None and query_parameter is not None:
+        token = websocket.query_params.get(query_parameter)
+    if token is None and first_message:
+        token = await _received(websocket)
+    if token is None:
+        raise refusal(websocket, "Not authenticated.")
+    return token
 
 
 async def _received(websocket: WebSocket) -> str | None:
@@ -106,8 +136,9 @@ async def _received(websocket: WebSocket) -> str | None:
 
 
 @asynccontextmanager
-async def _closed_after(websocket: WebSocket, seconds: float) -> AsyncGenerator[None]:
-    """Close the WebSocket after that time; to whoever uses it, the client has gone then.
+async def _closed_at(websocket: WebSocket, deadline: Callable[[], float]) -> AsyncGenerator[None]:
+    """Close the WebSocket at that time, which may be put off; to whoever uses it, the client has
+    gone then.
 
     It is not cancelled: that would cut off what an endpoint does when a client has gone.
     """
@@ -116,11 +147,12 @@ async def _closed_after(websocket: WebSocket, seconds: float) -> AsyncGenerator[
 
     async def close() -> None:
         nonlocal expired
-        await asyncio.sleep(seconds)
+        while (seconds := deadline() - time.monotonic()) > 0:  # noqa: ASYNC110  # it may move
+            await asyncio.sleep(seconds)
         expired = True
         states = (websocket.client_state, websocket.application_state)
         if WebSocketState.DISCONNECTED not in states:
-            with suppress(*_GONE):
+            with suppress(*GONE):
                 await send({"type": "websocket.close", "code": _EXPIRED, "reason": "expired"})
             # A receive waits for the end of the connection, as before, and has no error of its own.
             websocket.application_state = states[1]
@@ -141,27 +173,3 @@ async def _closed_after(websocket: WebSocket, seconds: float) -> AsyncGenerator[
     finally:
         closing.cancel()
         await asyncio.wait([closing])
-
-
-def _plain_origin(origin: str) -> str:
-    """An origin as browsers write it (RFC 6454, section 6.2), with a given port left out if it is
-    the scheme's."""
-    if not _ORIGIN.fullmatch(origin):
-        raise ValueError(
-            f"origins has {origin!r}, which is no origin: write it as https://app.example.com, with"
-            " a port if that is not the usual one, and nothing after."
-        )
-    scheme, _, host = origin.lower().partition("://")
-    return f"{scheme}://{host.removesuffix(_PORTS[scheme])}"
-
-
-def _is_allowed(headers: Headers, allowed: Collection[str]) -> bool:
-    """Whether the page that opens the WebSocket, if it is one, is of this host or of `allowed`."""
-    origins = headers.getlist("origin")
-    if not origins:
-        return True
-    if len(origins) > 1 or not _ORIGIN.fullmatch(origins[0]):
-        return False
-    origin = _plain_origin(origins[0])
-    scheme, _, host = origin.partition("://")
-    return origin in allowed or headers.get("host", "").lower().removesuffix(_PORTS[scheme]) == host

@@ -1,0 +1,1 @@
+"""A chat: `python -m uvicorn examples.chat.app:app`."""
